@@ -1,0 +1,118 @@
+"""Real tokenizers, made from what the development packages ship, as folders that a user could have.
+
+mistral-common carries Mistral's first SentencePiece model (32k, byte fallback, dummy prefix) and tekken (131k,
+byte-level); a byte-level BPE is trained on the spot on text that every Python has.
+"""
+
+import base64
+import json
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from pydoc_data.topics import topics
+from typing import Any
+
+from sentencepiece import SentencePieceProcessor
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
+
+from xtoken_core.spelling import byte_alphabet
+
+
+def mistral_file(name: str) -> Path:
+    return Path(str(resources.files("mistral_common"))) / "data" / name
+
+
+def write_tokenizer(folder: Path, tokenizer: Tokenizer, config: Mapping[str, Any]) -> Path:
+    """Saves a tokenizer the way a model folder holds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps(dict(config)), encoding="utf-8")
+    return folder
+
+
+def begin_with(token: str, token_id: int) -> processors.TemplateProcessing:
+    return processors.TemplateProcessing(single=f"{token} $A", special_tokens=[(token, token_id)])
+
+
+def special(content: str) -> AddedToken:
+    return AddedToken(content, normalized=False, special=True)
+
+
+def write_byte_bpe(folder: Path, vocab_size: int = 2000) -> Path:
+    """A byte-level BPE of the GPT-2 kind with BOS, trained on the Python documentation."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=["<|bos|>", "<|eos|>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(topics.values(), trainer)
+    tokenizer.post_processor = begin_with("<|bos|>", 0)
+    bos = {"__type": "AddedToken", "content": "<|bos|>", "normalized": False}
+    return write_tokenizer(folder, tokenizer, {"bos_token": bos, "eos_token": "<|eos|>"})
+
+
+def write_mistral_v1(folder: Path, metaspace: bool = False) -> Path:
+    """Mistral's first tokenizer; spaces by a normaliser (as it was published), or by a Metaspace pre-tokenizer."""
+    model = SentencePieceProcessor(model_file=str(mistral_file("tokenizer.model.v1")))
+    ids = {model.id_to_piece(i): i for i in range(model.get_piece_size())}
+    marks = {i for i in ids.values() if model.is_control(i) or model.is_unknown(i) or model.is_byte(i)}
+    ranks = {piece: -model.get_score(i) for piece, i in ids.items() if i not in marks}
+    bpe = models.BPE(ids, merges_of(ranks), unk_token="<unk>", fuse_unk=True, byte_fallback=True)
+    tokenizer = Tokenizer(bpe)
+    if metaspace:
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    else:
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    tokenizer.add_special_tokens([special(token) for token in ("<unk>", "<s>", "</s>")])
+    tokenizer.post_processor = begin_with("<s>", 1)
+    return write_tokenizer(folder, tokenizer, {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"})
+
+
+def write_tekken(folder: Path) -> Path:
+    """Mistral's tekken: ranks like tiktoken's, behind a thousand special ids."""
+    source = json.loads(mistral_file("tekken_240718.json").read_text(encoding="utf-8"))
+    n_special = source["config"]["default_num_special_tokens"]
+    n_words = source["config"]["default_vocab_size"] - n_special
+    letter = {byte: character for character, byte in byte_alphabet().items()}
+    words = {
+        "".join(letter[byte] for byte in base64.b64decode(word["token_bytes"])): word["rank"] + n_special
+        for word in source["vocab"][:n_words]
+    }
+    names = ["<unk>", "<s>", "</s>", *(f"<SPECIAL_{i}>" for i in range(3, n_special))]
+    ids = {name: i for i, name in enumerate(names)} | words
+    tokenizer = Tokenizer(models.BPE(ids, merges_of(words), ignore_merges=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(source["config"]["pattern"]), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([special(name) for name in names])
+    tokenizer.post_processor = begin_with("<s>", 1)
+    return write_tokenizer(folder, tokenizer, {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"})
+
+
+def merges_of(ranks: Mapping[str, float]) -> list[tuple[str, str]]:
+    """The merges of a BPE model that is only given as tokens and their order: every split into two of them."""
+    splits = ((word, word[:i], word[i:]) for word in ranks for i in range(1, len(word)))
+    found = [(word, left, right) for word, left, right in splits if left in ranks and right in ranks]
+    found.sort(key=lambda split: ranks[split[0]])
+    return [(left, right) for _, left, right in found]

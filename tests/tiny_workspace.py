@@ -1,0 +1,210 @@
+"""A whole small workspace for the trainer: real tokenizers and text, a random teacher, files as flows write them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from pydoc_data.topics import topics
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from real_tokenizers import write_byte_bpe
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from storage.artifact import Artifact, ArtifactSpec, ArtifactWriter, shard_name
+from storage.columns import from_list_column, to_list_array
+from storage.hashing import hash64, ids_hash
+from storage.projections import TABLE, TENSORS, projection_bytes, projection_table
+from storage.records import records_table
+from storage.schemas import ALIGNMENTS, TOKENS, WINDOWS
+from storage.vocabularies import store_vocabulary
+from trainer.job import Architecture, StudentInputs, TeacherInputs, TrainingSettings, TrainJob
+from xtoken_core.align import align_batch
+from xtoken_core.projection import ProjectionSettings, build_projection
+from xtoken_core.ragged import Ragged, offsets_of
+from xtoken_core.tokenizer import Tokenizer
+from xtoken_core.topk import Codec, encode, make_records
+from xtoken_core.vocabulary import Vocabulary
+
+SHARDS = 2
+WINDOWS_PER_SHARD = 16
+HELDOUT_EVERY = 4
+TEACHER_MAX_LENGTH = 60  # a few windows are longer, so the teacher has no records for them
+K = 8
+
+
+@dataclass(frozen=True)
+class TinyWorkspace:
+    """Where everything is. `cache` has K tokens a position, `full_cache` all of them."""
+
+    root: Path
+    student: Tokenizer
+    teacher: Tokenizer
+    teacher_model: LlamaForCausalLM
+    windows: Artifact
+    student_tokens: Artifact
+    alignments: Artifact
+    cache: Artifact
+    full_cache: Artifact
+
+    def job(self, name: str, teachers: Sequence[TeacherInputs] = (), **settings: Any) -> TrainJob:
+        """A job of a few quick steps; `settings` replace those of the training."""
+        quick: dict[str, Any] = {
+            "steps": 6,
+            "batch_windows": 8,
+            "micro_batch_windows": 8,
+            "learning_rate": 3e-3,
+            "warmup_steps": 2,
+            "evaluate_every": 3,
+            "checkpoint_every": 2,
+            "threads_per_worker": 1,
+            "loggers": (),
+        }
+        return TrainJob(
+            run_folder=self.root / "runs" / name,
+            windows=self.windows.folder,
+            student_tokens=self.student_tokens.folder,
+            student=StudentInputs(
+                model=None,
+                architecture=Architecture(hidden_size=32, intermediate_size=64, layers=2, heads=2, kv_heads=1),
+                tokenizer=self.root / "student",
+                vocabulary=self.root / "vocabularies" / "student",
+                max_length=128,
+            ),
+            teachers=tuple(teachers),
+            settings=TrainingSettings(**quick | settings),
+        )
+
+    def prefix_kl_teacher(self, **changes: Any) -> TeacherInputs:
+        """The teacher as a prefix_kl job reads it; `changes` replace fields."""
+        fields: dict[str, Any] = {
+            "name": "tiny",
+            "weight": 1.0,
+            "loss": "prefix_kl",
+            "alignments": self.alignments.folder,
+            "cache": self.cache.folder,
+            "vocabulary": self.root / "vocabularies" / "teacher",
+        }
+        return TeacherInputs(**fields | changes)
+
+    def p_kl_teacher(self, **changes: Any) -> TeacherInputs:
+        """The teacher as a p_kl job reads it."""
+        fields = {"loss": "p_kl", "cache": self.full_cache.folder, "projection": self.root / "projection"}
+        return self.prefix_kl_teacher(**fields | changes)
+
+
+def make_workspace(root: Path) -> TinyWorkspace:
+    """Write all artifacts below `root`."""
+    student = Tokenizer.load(write_byte_bpe(root / "student", vocab_size=400))
+    teacher = Tokenizer.load(write_byte_bpe(root / "teacher", vocab_size=600))
+    for name, tokenizer in (("student", student), ("teacher", teacher)):
+        store_vocabulary(root / "vocabularies" / name, tokenizer.vocabulary)
+    _write_projection(root / "projection", student, teacher)
+    windows = write_artifact(root / "windows", "windows", [_windows(shard) for shard in range(SHARDS)])
+    student_tokens = write_artifact(root / "student_tokens", "tokens", [_tokens(t, student) for t in _tables(windows)])
+    teacher_tokens = write_artifact(root / "teacher_tokens", "tokens", [_tokens(t, teacher) for t in _tables(windows)])
+    pairs = zip(_tables(student_tokens), _tables(teacher_tokens), strict=True)
+    aligned = [_aligned(*pair, student.vocabulary, teacher.vocabulary) for pair in pairs]
+    model = random_model(teacher.vocabulary.size)
+    return TinyWorkspace(
+        root=root,
+        student=student,
+        teacher=teacher,
+        teacher_model=model,
+        windows=windows,
+        student_tokens=student_tokens,
+        alignments=write_artifact(root / "alignments", "alignments", aligned),
+        cache=write_cache(root / "cache", teacher_tokens, model, teacher.vocabulary, K, Codec.FLOAT16),
+        full_cache=write_cache(root / "full_cache", teacher_tokens, model, teacher.vocabulary, 1000, Codec.FLOAT32),
+    )
+
+
+def random_model(vocabulary_size: int) -> LlamaForCausalLM:
+    """A teacher that knows nothing, but is sure of it: its logits are spread widely."""
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        config = LlamaConfig(
+            vocab_size=vocabulary_size, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2
+        )
+        model = LlamaForCausalLM(config).eval()
+        model.lm_head.weight.data.normal_(std=1.0)
+    return model
+
+
+def write_cache(
+    folder: Path, tokens: Artifact, model: LlamaForCausalLM, vocabulary: Vocabulary, k: int, codec: Codec
+) -> Artifact:
+    """The records of `model` for every window that is short enough."""
+    return write_artifact(folder, "cache", [_records(table, model, vocabulary, k, codec) for table in _tables(tokens)])
+
+
+def _tables(artifact: Artifact) -> list[pa.Table]:
+    return [artifact.table(shard) for shard in range(len(artifact))]
+
+
+def write_artifact(folder: Path, kind: str, tables: list[pa.Table]) -> Artifact:
+    writer = ArtifactWriter(folder, ArtifactSpec(kind, 1, {"folder": folder.name}))
+    return writer.finish([writer.write_table(shard_name(i), str(i), table) for i, table in enumerate(tables)])
+
+
+def _write_projection(folder: Path, student: Tokenizer, teacher: Tokenizer) -> None:
+    projection = build_projection(student, teacher, ProjectionSettings())
+    table = projection_table(projection, student.vocabulary, teacher.vocabulary)
+    writer = ArtifactWriter(folder, ArtifactSpec("projection", 1, {}))
+    entries = [
+        writer.write_bytes(TENSORS, "", projection_bytes(projection)),
+        writer.write_table(TABLE, "", table),
+    ]
+    writer.finish(entries)
+
+
+def _windows(shard: int) -> pa.Table:
+    text = "".join(topics.values()).replace("\n", " ")
+    starts = [3000 * (shard * WINDOWS_PER_SHARD + i) for i in range(WINDOWS_PER_SHARD)]
+    texts = [text[start : start + 60 + 7 * i] for i, start in enumerate(starts)]
+    ids = [hash64(text.encode()) for text in texts]
+    splits = ["heldout" if i % HELDOUT_EVERY == 0 else "train" for i in range(len(texts))]
+    ends = [len(text.encode()) for text in texts]
+    columns = [ids, ids, ["topics"] * len(ids), splits, [0] * len(ids), ends, texts]
+    return pa.table([pa.array(c, field.type) for c, field in zip(columns, WINDOWS, strict=True)], schema=WINDOWS)
+
+
+def _tokens(windows: pa.Table, tokenizer: Tokenizer) -> pa.Table:
+    ids = tokenizer.encode_batch(windows["text"].to_pylist())
+    mask = Ragged(np.ones(len(ids.values), dtype=bool), ids.offsets)
+    return pa.table([windows["window_id"], to_list_array(ids), to_list_array(mask)], schema=TOKENS)
+
+
+def _aligned(student: pa.Table, teacher: pa.Table, ours: Vocabulary, theirs: Vocabulary) -> pa.Table:
+    chunks = align_batch(from_list_column(student["ids"]), from_list_column(teacher["ids"]), ours, theirs)
+    columns = [
+        student["window_id"],
+        student["ids"],
+        teacher["ids"],
+        chunks.student_chunk_start0,
+        chunks.teacher_chunk_start0,
+        to_list_array(chunks.student_chunk_ends),
+        to_list_array(chunks.teacher_chunk_ends),
+        to_list_array(chunks.chunk_exact),
+        to_list_array(chunks.chunk_kind),
+        student["loss_mask"],
+        chunks.n_chunks,
+        chunks.n_exact,
+        chunks.n_bytes,
+        chunks.n_exact_bytes,
+    ]
+    return pa.table(columns, schema=ALIGNMENTS)
+
+
+@torch.no_grad()
+def _records(tokens: pa.Table, model: LlamaForCausalLM, vocabulary: Vocabulary, k: int, codec: Codec) -> pa.Table:
+    ids = from_list_column(tokens["ids"])
+    rows = [row for row in range(len(ids)) if len(ids.row(row)) <= TEACHER_MAX_LENGTH]
+    inputs = [torch.from_numpy(ids.row(row).astype(np.int64)) for row in rows]
+    logits = torch.cat([model(row[None]).logits[0] for row in inputs])
+    following = torch.cat([torch.cat([row[1:], torch.tensor([-1])]) for row in inputs])
+    records = encode(make_records(logits, following, vocabulary, k), codec)
+    hashes = np.array([ids_hash(ids.row(row)) for row in rows], dtype=np.uint64)
+    window_ids = tokens["window_id"].to_numpy()[rows]
+    return records_table(window_ids, hashes, offsets_of([len(row) for row in inputs]), records)

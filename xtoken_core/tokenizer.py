@@ -1,0 +1,84 @@
+"""A tokenizer as the project uses it: text -> the ids that the model will see, and what each id spells."""
+
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import tokenizers
+
+from xtoken_core.backends import load_backend, load_plain_backend
+from xtoken_core.establish import establish_vocabulary
+from xtoken_core.ragged import Ragged, offsets_of
+from xtoken_core.spelling import as_text
+from xtoken_core.tokenizer_files import TokenizerFiles, read_files
+from xtoken_core.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class Tokenizer:
+    """A loaded `tokenizers` tokenizer with its vocabulary in bytes.
+
+    folder: where its files lie. backend: the `tokenizers` object. vocabulary: what each id spells.
+    """
+
+    def __init__(self, files: TokenizerFiles) -> None:
+        """From files already read; `load` is the usual way in."""
+        self.folder: Path = files.folder
+        self.backend: tokenizers.Tokenizer = load_backend(files)
+        self.vocabulary: Vocabulary = establish_vocabulary(self.backend, files)
+        self._definition = files.definition
+
+    @classmethod
+    def load(cls, ref: str | Path) -> Self:
+        """Loads a folder with `tokenizer.json` (and `tokenizer_config.json`, if it has one), or a hub id.
+
+        Raises FileNotFoundError where there is no such tokenizer, and VocabularyError where it cannot be established
+        what its tokens spell.
+        """
+        return cls(read_files(ref))
+
+    def encode_batch(self, texts: list[str]) -> Ragged:
+        """The ids (int32) of each text as the model will see them, BOS and the like included."""
+        return _ids(self.backend.encode_batch_fast(texts))
+
+    def encode_plain(self, texts: list[str]) -> Ragged:
+        """The ids (int32) of each text alone: no special tokens, no normaliser, no dummy prefix."""
+        return _ids(self._plain_backend.encode_batch_fast(texts, add_special_tokens=False))
+
+    def decode(self, ids: np.ndarray | list[int]) -> str:
+        """The text of `ids` for people to read, special tokens shown."""
+        return self.backend.decode([int(token_id) for token_id in ids], skip_special_tokens=False)
+
+    @cached_property
+    def id_of(self) -> dict[bytes, int]:
+        """Non-empty byte string -> its id: among several the one that encoding gives, else the lowest.
+
+        SentencePiece vocabularies have "a" twice, as a letter and as the byte `<0x61>`, and use only the letter.
+        """
+        vocabulary = self.vocabulary
+        duplicates = np.flatnonzero(vocabulary.canonical != np.arange(vocabulary.size)).tolist()
+        texts = [text for i in duplicates if (text := as_text(vocabulary.token_bytes(i))) is not None]
+        encoded = zip(texts, self.encode_plain(texts), strict=True)
+        in_use = {text.encode(): int(ids[0]) for text, ids in encoded if len(ids) == 1}
+        return vocabulary.lookup | {token: i for token, i in in_use.items() if vocabulary.token_bytes(i) == token}
+
+    @cached_property
+    def hf(self) -> "PreTrainedTokenizerBase":
+        """The same tokenizer as a transformers object: for chat templates and to save beside a model."""
+        from transformers import PreTrainedTokenizerFast
+
+        return PreTrainedTokenizerFast.from_pretrained(self.folder)
+
+    @cached_property
+    def _plain_backend(self) -> tokenizers.Tokenizer:
+        return load_plain_backend(self._definition)
+
+
+def _ids(encodings: list[tokenizers.Encoding]) -> Ragged:
+    rows = [encoding.ids for encoding in encodings]
+    offsets = offsets_of([len(row) for row in rows])
+    return Ragged(np.fromiter(chain.from_iterable(rows), dtype=np.int32, count=int(offsets[-1])), offsets)
