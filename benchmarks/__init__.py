@@ -1,0 +1,1 @@
+"""Benchmarks: `python -m benchmarks NAME` prints JSON. Nothing imports this package."""

@@ -1,0 +1,31 @@
+"""`python -m benchmarks NAME`."""
+
+import os
+
+import typer
+
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+
+@app.command("quickstart")
+def quickstart() -> None:
+    """The time of each stage of the quickstart, in a fresh workspace."""
+    from benchmarks.quickstart import run
+
+    run()
+
+
+@app.command("quickstart-settings")
+def quickstart_settings(steps: int = 0, seeds: int = 3) -> None:
+    """Cross-entropy and distillation at three learning rates and several seeds: how the quickstart was set. Hours."""
+    from benchmarks.quickstart_settings import run
+
+    run(steps or None, seeds)
+
+
+if __name__ == "__main__":
+    app()

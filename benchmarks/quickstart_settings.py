@@ -1,0 +1,131 @@
+"""How the quickstart's settings were found: cross-entropy and distillation, each at three learning rates.
+
+The rates are tried with the first seed; each kind's best one is then repeated with the other seeds.
+Every training is a run folder of its own in the quickstart's workspace, so that the command can be interrupted and
+goes on where it was. It prints JSON and writes the table to docs/quickstart-settings.md.
+"""
+
+import json
+import statistics
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from jinja2 import Template
+from prefect import flow
+
+from benchmarks.machine import machine
+from flows.build_projection import build_projection
+from flows.cache_teacher import cache_teachers
+from flows.config import RunConfig
+from flows.defaults import quickstart_config
+from flows.prepare import prepare
+from flows.quickstart.inputs import ensure_inputs
+from flows.runs import CE, DISTILLED, RunData, run_folder, train_jobs
+from trainer.run import read_metrics, train
+
+LEARNING_RATES = (5e-4, 1e-3, 2e-3)
+TABLE = Path(__file__).parents[1] / "docs" / "quickstart-settings.md"
+TEMPLATE = Path(__file__).with_name("quickstart_settings.md.jinja")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One training: held-out bits per byte at its best checkpoint, after the last step, and on the way."""
+
+    kind: str
+    learning_rate: float
+    seed: int
+    best: float
+    best_step: int
+    final: float
+    seconds: float
+    points: tuple[tuple[float, float], ...]  # (seconds, bits per byte) of every evaluation
+
+    def best_within(self, seconds: float) -> float:
+        """The best that was reached in so much training time."""
+        return min(value for time, value in self.points if time <= seconds)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """All seeds of one kind at one learning rate."""
+
+    kind: str
+    learning_rate: float
+    best: tuple[float, ...]
+    final: tuple[float, ...]
+    best_steps: tuple[int, ...]
+    equal_time: tuple[float, ...]
+    seconds: float
+
+    @property
+    def mean_best(self) -> float:
+        return statistics.mean(self.best)
+
+
+def run(steps: int | None, seeds: int) -> None:
+    """Run what is missing of the grid, then print and write the table."""
+    ensure_inputs()
+    config = quickstart_config()
+    if steps is not None:
+        config = config.model_copy(update={"training": config.training.model_copy(update={"steps": steps})})
+    data = _data(config)
+    outcomes = [outcome for kind in (CE, DISTILLED) for outcome in _search(config, data, kind, seeds)]
+    settings = _settings(outcomes)
+    chosen = [max((s for s in settings if s.kind == kind), key=lambda s: len(s.best)) for kind in (CE, DISTILLED)]
+    table = Template(TEMPLATE.read_text(), trim_blocks=True, lstrip_blocks=True)
+    TABLE.write_text(table.render(settings=settings, chosen=chosen, machine=machine(), training=config.training) + "\n")
+    json.dump({"machine": machine(), "settings": [asdict(setting) for setting in settings]}, sys.stdout, indent=1)
+
+
+@flow(name="quickstart-settings-data", persist_result=False)
+def _data(config: RunConfig) -> RunData:
+    prepared = prepare(config)
+    return RunData(prepared, cache_teachers(config, prepared), build_projection(config))
+
+
+def _search(config: RunConfig, data: RunData, kind: str, seeds: int) -> list[Outcome]:
+    """All learning rates with the first seed, then the best of them with the others."""
+    first = [_train(config, data, kind, rate, 0) for rate in LEARNING_RATES]
+    best = min(first, key=lambda outcome: outcome.best)
+    return first + [_train(config, data, kind, best.learning_rate, seed) for seed in range(1, seeds)]
+
+
+def _train(config: RunConfig, data: RunData, kind: str, learning_rate: float, seed: int) -> Outcome:
+    job = train_jobs(config, data)[kind]
+    settings = job.settings.model_copy(update={"learning_rate": learning_rate, "seed": seed, "loggers": ()})
+    name = f"{kind}-{learning_rate:g}-{seed}-{settings.steps}"
+    folder = run_folder(config).with_name("quickstart-settings") / name
+    result = train(job.model_copy(update={"run_folder": folder, "settings": settings}))
+    points = [(m.seconds, m.heldout_bits_per_byte) for m in read_metrics(folder)]
+    return Outcome(
+        kind=kind,
+        learning_rate=learning_rate,
+        seed=seed,
+        best=result.best_bits_per_byte,
+        best_step=result.best_step,
+        final=result.final_bits_per_byte,
+        seconds=result.seconds,
+        points=tuple((seconds, value) for seconds, value in points if value is not None),
+    )
+
+
+def _settings(outcomes: list[Outcome]) -> list[Setting]:
+    """Equal time: every training is cut at the seconds of the quickest cross-entropy training."""
+    limit = min(outcome.seconds for outcome in outcomes if outcome.kind == CE)
+    settings = []
+    for kind, rate in sorted({(outcome.kind, outcome.learning_rate) for outcome in outcomes}):
+        same = [outcome for outcome in outcomes if (outcome.kind, outcome.learning_rate) == (kind, rate)]
+        settings.append(
+            Setting(
+                kind=kind,
+                learning_rate=rate,
+                best=tuple(outcome.best for outcome in same),
+                final=tuple(outcome.final for outcome in same),
+                best_steps=tuple(outcome.best_step for outcome in same),
+                equal_time=tuple(outcome.best_within(limit) for outcome in same),
+                seconds=statistics.mean(outcome.seconds for outcome in same),
+            )
+        )
+    return settings

@@ -1,0 +1,29 @@
+"""Flow `build-projection`: the sparse map between the student's vocabulary and each teacher's, with an audit."""
+
+from prefect import flow
+from prefect.artifacts import create_table_artifact
+
+from flows.config import RunConfig
+from flows.defaults import quickstart_config
+from flows.resolve import load_tokenizer
+from flows.stages.projections import build_projection_artifact
+from storage.artifact import Artifact
+
+
+@flow(name="build-projection", flow_run_name="build-projection {config.name}", persist_result=False)
+def build_projection(config: RunConfig = quickstart_config()) -> dict[str, Artifact]:  # noqa: B008 - shown in the UI's form
+    """Build the projection of every teacher; returns them by the teacher's name."""
+    student = load_tokenizer(config.student.tokenizer_reference)
+    projections = {
+        teacher.name: build_projection_artifact(
+            config, student, load_tokenizer(teacher.tokenizer_reference), teacher.name
+        )
+        for teacher in config.teachers
+    }
+    create_table_artifact(projection_rows(projections), key="projection", description="Projections by teacher")
+    return projections
+
+
+def projection_rows(projections: dict[str, Artifact]) -> list[dict[str, object]]:
+    """One row per teacher: what the projection's rows are made of."""
+    return [{"teacher": name, **artifact.manifest.stats} for name, artifact in projections.items()]

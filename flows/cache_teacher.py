@@ -1,0 +1,32 @@
+"""Flow `cache-teacher`: the teachers' forward passes, once, kept as records."""
+
+from prefect import flow
+from prefect.artifacts import create_table_artifact
+
+from flows.config import RunConfig
+from flows.defaults import quickstart_config
+from flows.prepare import Prepared, prepare
+from flows.resolve import load_tokenizer
+from flows.stages.caches import build_cache
+from storage.artifact import Artifact
+
+
+@flow(name="cache-teacher", flow_run_name="cache-teacher {config.name}", persist_result=False)
+def cache_teacher(config: RunConfig = quickstart_config()) -> dict[str, Artifact]:  # noqa: B008 - shown in the UI's form
+    """Prepare the data if it is not there and cache every teacher's records; returns them by the teacher's name."""
+    return cache_teachers(config, prepare(config))
+
+
+def cache_teachers(config: RunConfig, prepared: Prepared) -> dict[str, Artifact]:
+    """Cache every teacher's records for data that is prepared."""
+    caches = {
+        teacher.name: build_cache(config, teacher, load_tokenizer(teacher.tokenizer_reference), data.tokens)
+        for teacher, data in zip(config.teachers, prepared.teachers, strict=True)
+    }
+    create_table_artifact(cache_rows(caches), key="cache", description="What the caches keep of their teachers")
+    return caches
+
+
+def cache_rows(caches: dict[str, Artifact]) -> list[dict[str, object]]:
+    """One row per teacher: the size and faithfulness of its cache."""
+    return [{"teacher": name, "bytes": cache.bytes, **cache.manifest.stats} for name, cache in caches.items()]

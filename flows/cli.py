@@ -1,0 +1,210 @@
+"""The command line: `xtoken COMMAND`. Every command checks its input before it starts anything heavy."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from flows.checks import check_corpus, check_student, check_teachers, check_tokenizers
+from flows.config import RunConfig, load_config
+from flows.errors import is_users_to_fix
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+out = Console()
+err = Console(stderr=True)
+
+ConfigPath = Annotated[Path, typer.Argument(help="a YAML file, e.g. configs/quickstart.yaml")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, e.g. training.steps=100 teachers.0.weight=0.5")]
+
+
+def main() -> None:
+    """Run the command line; errors that the user can mend become one message."""
+    _set_environment()
+    try:
+        app(standalone_mode=False)
+    except KeyboardInterrupt:
+        err.print("interrupted: nothing finished is lost, the same command goes on from here")
+        sys.exit(130)
+    except typer.Exit as exit_:
+        sys.exit(exit_.exit_code)
+    except Exception as error:
+        if hasattr(error, "show"):  # click's own errors about the command line
+            error.show()
+            sys.exit(2)
+        if not is_users_to_fix(error):
+            raise
+        err.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True, markup=True)
+        sys.exit(1)
+
+
+@app.command("build-projection")
+def build_projection_command(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Build the projection between the student's vocabulary and each teacher's, with an audit."""
+    settings = _checked(config, overrides, check_tokenizers)
+    from flows.build_projection import build_projection, projection_rows
+
+    projections = _run(build_projection, settings)
+    _print_table("projections", projection_rows(projections))
+    for artifact in projections.values():
+        out.print(f"audit: {artifact.folder}/audit.html", soft_wrap=True)
+
+
+@app.command("prepare")
+def prepare_command(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Cut the corpus into windows, encode them for every model and align each teacher with the student."""
+    settings = _checked(config, overrides, check_tokenizers, check_corpus)
+    from flows.prepare import alignment_rows, prepare
+
+    prepared = _run(prepare, settings)
+    _print_table("alignment", alignment_rows(prepared))
+    for teacher in prepared.teachers:
+        out.print(f"{teacher.name}: {teacher.alignments.folder}", soft_wrap=True)
+
+
+@app.command("cache-teacher")
+def cache_teacher_command(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Run every teacher over the corpus once and keep its records."""
+    settings = _checked(config, overrides, check_tokenizers, check_corpus, check_teachers)
+    from flows.cache_teacher import cache_rows, cache_teacher
+
+    _print_table("caches", cache_rows(_run(cache_teacher, settings)))
+
+
+@app.command("distill")
+def distill_command(config: ConfigPath, overrides: Overrides = None) -> None:
+    """The whole job: runs whatever is missing, then trains, evaluates and reports."""
+    _distill(_checked(config, overrides, check_tokenizers, check_corpus, check_teachers, check_student))
+
+
+@app.command("evaluate")
+def evaluate_command(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Bits per byte, and task scores where asked for, of a checkpoint."""
+    settings = _checked(config, overrides, check_tokenizers, check_corpus)
+    from flows.evaluate import evaluate, evaluation_rows
+
+    _print_table("evaluation", evaluation_rows(_run(evaluate, settings)))
+
+
+@app.command("quickstart")
+def quickstart_command(overrides: Overrides = None) -> None:
+    """Make the quickstart's inputs (once), then `distill configs/quickstart.yaml`."""
+    from flows.defaults import QUICKSTART
+    from flows.quickstart.inputs import ensure_inputs
+
+    settings = load_config(QUICKSTART, overrides or ())
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    ensure_inputs()
+    for check in (check_tokenizers, check_corpus, check_teachers, check_student):
+        check(settings)
+    _distill(settings)
+    _print_next_steps(settings)
+
+
+@app.command("inspect")
+def inspect_command(
+    path: Annotated[Path, typer.Argument(help="a run, artifact, shard, checkpoint or workspace")],
+) -> None:
+    """Show what a folder or file of a workspace holds, and whether it is whole."""
+    from flows.inspect import inspect_path
+
+    out.print(inspect_path(path))
+
+
+@app.command("up")
+def up_command(port: int = 4200) -> None:
+    """Start a local Prefect server, work pool and worker with the deployments applied."""
+    from flows.quickstart.inputs import ensure_inputs
+    from flows.server import state_folder, up
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    with err.status("making the quickstart's inputs, which the deployments use by default"):
+        ensure_inputs()
+    with err.status("starting the Prefect server and worker, applying the deployments"):
+        server = up(port)
+    out.print(f"Prefect UI: {server.url}   (logs: {state_folder()})", soft_wrap=True)
+    out.print(f"next:\n  export PREFECT_API_URL={server.api_url}", soft_wrap=True)
+    out.print("  prefect deployment run build-projection/build-projection --watch")
+    out.print("  prefect deployment run distill/distill --watch")
+
+
+@app.command("down")
+def down_command() -> None:
+    """Stop what `xtoken up` started."""
+    from flows.server import down
+
+    out.print("stopped the worker and the server" if down() else "nothing was running")
+
+
+def _set_environment() -> None:
+    """Settings that must be in place before Prefect or Ray is imported; a user's own values win."""
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "flows,storage,trainer,xtoken_core")
+    os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
+    # A slow or busy machine needs more than the 20 s default to bring the ephemeral server up.
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
+
+
+def _checked(path: Path, overrides: list[str] | None, *checks: Callable[[RunConfig], None]) -> RunConfig:
+    config = load_config(path, overrides or ())
+    for check in checks:
+        check(config)
+    return config
+
+
+def _distill(config: RunConfig) -> None:
+    from flows.distill import REPORT, distill
+    from flows.runs import run_folder
+
+    summary = _run(distill, config)
+    _print_table(f"held-out bits per byte, run {config.name}", summary.rows())
+    _print_table("seconds by stage", [summary.seconds])
+    out.print(f"report: {run_folder(config) / REPORT}", soft_wrap=True)
+
+
+def _run(flow: Callable[[RunConfig], Any], config: RunConfig) -> Any:
+    """Run a flow against the server that `xtoken up` started, else the configured one, else an ephemeral one."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from flows.log_filter import hide_tracebacks_of_user_errors
+    from flows.server import running_server
+
+    hide_tracebacks_of_user_errors()
+    server = running_server()
+    if server is None or PREFECT_API_URL.value():
+        return flow(config)
+    with temporary_settings({PREFECT_API_URL: server.api_url}):
+        return flow(config)
+
+
+def _print_table(title: str, rows: list[dict[str, Any]]) -> None:
+    table = Table(title=title, title_justify="left")
+    for name in rows[0] if rows else ():
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*(_show(value) for value in row.values()))
+    out.print(table)
+
+
+def _show(value: Any) -> str:
+    return f"{value:,.6g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _print_next_steps(config: RunConfig) -> None:
+    folder = Path(config.workspace)
+    out.print("look further:", highlight=False)
+    for command in (
+        f"xtoken inspect {folder}/runs/{config.name}",
+        f"python -c \"import polars as pl; print(pl.scan_ipc('{folder}/alignments/*/*/shard-*.arrow')"
+        ".select(pl.sum('n_chunks', 'n_exact', 'n_bytes', 'n_exact_bytes')).collect())\"",
+        f"tensorboard --logdir {folder}/runs/{config.name}",
+        "xtoken up    # Prefect server, worker and UI",
+    ):
+        out.print(f"  {command}", highlight=False, soft_wrap=True, markup=False)

@@ -1,0 +1,249 @@
+"""One configuration per run: the same records check a YAML file, `key=value` overrides and a form in the Prefect UI."""
+
+import re
+import reprlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from trainer.job import Architecture, LossName, Positive, Settings, TrainingSettings
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a Path keeps one slash of two
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot work; the message lists every problem, found before any work started."""
+
+
+class ModelConfig(Settings):
+    """A model with its tokenizer: folders or hub ids. Without `tokenizer` the model's own is used."""
+
+    model: str | None = None
+    tokenizer: str | None = None
+    max_length: Positive = 2048
+
+    @model_validator(mode="after")
+    def _has_a_tokenizer(self) -> Self:
+        if self.model is None and self.tokenizer is None:
+            raise ValueError("a `tokenizer` is needed, or a `model` that brings one")
+        return self
+
+    @property
+    def tokenizer_reference(self) -> str:
+        """Where the tokenizer is: its own key, else the model's folder or hub id."""
+        reference = self.tokenizer or self.model
+        assert reference is not None
+        return reference
+
+
+class StudentConfig(ModelConfig):
+    """The model to train. `model: null` makes a new one from `architecture`."""
+
+    architecture: Architecture | None = None
+
+    @model_validator(mode="after")
+    def _architecture_is_for_a_new_model(self) -> Self:
+        if self.model is not None and self.architecture is not None:
+            raise ValueError(
+                "student has both `model` and `architecture`: `architecture` is for a new model, remove one"
+            )
+        return self
+
+
+class TeacherConfig(ModelConfig):
+    """A model to learn from. Commands that need no forward pass accept a teacher without `model`."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    loss: LossName = "prefix_kl"
+    source: Literal["cache"] = "cache"
+
+
+class CorpusConfig(Settings):
+    """Text to train on: files or globs (parquet, arrow, jsonl, txt; local or fsspec URLs)."""
+
+    files: tuple[str, ...] = Field(min_length=1)
+    text_column: str = "text"
+    holdout: Annotated[float, Field(ge=0, lt=1)] = 0.01
+
+
+class WindowsConfig(Settings):
+    """How documents are cut into windows, before any tokenizer sees them."""
+
+    max_bytes: Annotated[int, Field(ge=16)] = 4096
+    windows_per_shard: Positive = 4096
+
+
+class ProjectionConfig(Settings):
+    """How the projection is built (see `xtoken_core.projection`)."""
+
+    top_k: Positive = 4
+    max_pieces: Positive = 4
+    reverse: bool = True
+
+
+class CacheConfig(Settings):
+    """What is kept of a teacher's distribution. `top_k: 0` keeps the whole vocabulary (small vocabularies only)."""
+
+    top_k: Annotated[int, Field(ge=0)] = 64
+    codec: Literal["float16", "float32"] = "float16"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    batch_tokens: Positive = Field(default=4096, description="tokens, padding included, of one teacher forward")
+
+
+class BaselineConfig(Settings):
+    """Also train the student on cross-entropy alone, with the same seed, data and steps."""
+
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class EvaluationConfig(Settings):
+    """What `xtoken evaluate` measures besides bits per byte."""
+
+    checkpoint: str | None = Field(default=None, description="a checkpoint folder; default: the run's best")
+    tasks: tuple[str, ...] = Field(default=(), description="lm-eval task names (needs the `eval` extra)")
+    task_limit: Positive | None = None
+
+    @model_validator(mode="after")
+    def _limit_has_tasks(self) -> "EvaluationConfig":
+        if self.task_limit is not None and not self.tasks:
+            raise ValueError(
+                "evaluation.task_limit is set but evaluation.tasks is empty: name tasks or remove the limit"
+            )
+        return self
+
+
+class RunConfig(Settings):
+    """Everything about one run."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "run"
+    workspace: Path = Path("workspace")
+    student: StudentConfig
+    teachers: tuple[TeacherConfig, ...] = Field(min_length=1)
+    corpus: CorpusConfig | None = None
+    windows: WindowsConfig = WindowsConfig()
+    projection: ProjectionConfig = ProjectionConfig()
+    cache: CacheConfig = CacheConfig()
+    training: TrainingSettings = TrainingSettings()
+    baseline: BaselineConfig | None = None
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @field_validator("workspace")
+    @classmethod
+    def _is_a_local_folder(cls, workspace: Path) -> Path:
+        if _URL.match(str(workspace)):
+            raise ValueError(f"{workspace} is a URL, this version works in a local folder: give a path")
+        return workspace.expanduser()
+
+    @field_validator("teachers")
+    @classmethod
+    def _names_differ(cls, teachers: tuple[TeacherConfig, ...]) -> tuple[TeacherConfig, ...]:
+        names = [teacher.name for teacher in teachers]
+        if len(set(names)) < len(names):
+            raise ValueError(f"teacher names must differ, got {names}")
+        return teachers
+
+    @model_validator(mode="after")
+    def _losses_can_be_served(self) -> "RunConfig":
+        for teacher in self.teachers:
+            if teacher.loss == "p_kl" and self.cache.top_k != 0:
+                raise ValueError(
+                    f"teacher {teacher.name}: loss p_kl needs the teacher's full distribution, but cache.top_k is "
+                    f"{self.cache.top_k}: set `cache.top_k: 0` (keeps the whole vocabulary, for small ones) or "
+                    "`loss: prefix_kl`; a live teacher would serve it too, this version has cached teachers only"
+                )
+        return self
+
+
+# pydantic's messages speak of Python; these speak of YAML.
+_PLAIN = {"extra_forbidden": "unknown key, check its spelling", "missing": "required key is missing, add it"}
+_REWORDED = {
+    "tuple_type": "must be a list, such as [a, b]",
+    "too_short": "must have at least one item",
+    "model_type": "must hold settings (`key: value`)",
+}
+
+
+def load_config(path: Path, overrides: Iterable[str] = ()) -> RunConfig:
+    """Read a YAML file, apply `key=value` overrides and check the whole.
+
+    Raises:
+        ConfigError: naming the file and every problem in it.
+    """
+    data = _read_yaml(path)
+    for override in overrides:
+        _apply(data, override)
+    try:
+        return RunConfig.model_validate(data)
+    except ValidationError as error:
+        problems = [f"  {_describe(problem)}" for problem in error.errors() if not _follows(problem)]
+        raise ConfigError("\n".join([f"{path} has {len(problems)} problem(s):", *problems])) from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the config {path}: {error.strerror}; give the path of a YAML file") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that does not exist
+        raise ConfigError(f"{path} is not YAML: {error}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} must hold a mapping of settings, not {type(data).__name__}")
+    return data
+
+
+def _follows(problem: Any) -> bool:
+    """Whether it only follows from another: pydantic calls a list too short when one of its items is wrong."""
+    return problem["type"] == "too_short" and bool(problem["input"])
+
+
+def _describe(problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"]) or "config"
+    if problem["type"] == "value_error":  # ours: names values and remedy already
+        return f"{where}: {problem['msg'].removeprefix('Value error, ')}"
+    if problem["type"] in _PLAIN:
+        return f"{where}: {_PLAIN[problem['type']]}"
+    return f"{where}: {_REWORDED.get(problem['type'], problem['msg'])}, got {reprlib.repr(problem['input'])}"
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    """Set one dotted path (list positions are numbers) to a YAML value, in place."""
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise ConfigError(f"override {override!r} is not of the form key=value, e.g. training.steps=100")
+    *parents, last = path.split(".")
+    target: Any = data
+    for part in parents:
+        target = _child(target, part, path)
+    try:
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(
+            f"override {override!r}: the value is not YAML: {error}; quote it if it is meant as text"
+        ) from None
+    if isinstance(target, list):
+        target[_index(target, last, path)] = value
+    else:
+        target[last] = value
+
+
+def _child(target: Any, part: str, path: str) -> Any:
+    key = _index(target, part, path) if isinstance(target, list) else part
+    if isinstance(target, dict) and target.get(key) is None:
+        target[key] = {}
+    child = target[key]
+    if not isinstance(child, dict | list):
+        raise ConfigError(f"override {path!r}: {part!r} is the value {child!r}, remove what follows it in the key")
+    return child
+
+
+def _index(items: list[Any], part: str, path: str) -> int:
+    if not part.isdecimal() or int(part) >= len(items):
+        raise ConfigError(
+            f"override {path!r}: {part!r} is not a position in a list of {len(items)} (they count from 0); "
+            "to add to a list give the whole list"
+        )
+    return int(part)

@@ -1,0 +1,14 @@
+"""What a deployment runs when it is given no parameters: the quickstart."""
+
+import functools
+from pathlib import Path
+
+from flows.config import RunConfig, load_config
+
+QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
+
+
+@functools.cache
+def quickstart_config() -> RunConfig:
+    """The quickstart's configuration; its relative paths are meant from the project's folder."""
+    return load_config(QUICKSTART)

@@ -1,0 +1,35 @@
+"""The errors that end a command with one clear message instead of a traceback."""
+
+from storage.errors import ArtifactError, StorageError
+
+
+class CorpusError(ValueError):
+    """The corpus cannot be read as asked; the message names the file and the remedy."""
+
+
+class ModelError(ValueError):
+    """A model or tokenizer reference does not lead to a usable folder."""
+
+
+def is_users_to_fix(error: BaseException) -> bool:
+    """Whether trying again cannot help: the cause is in the input or the machine, and the message says what to do."""
+    from flows.config import ConfigError
+    from flows.inspect import InspectError
+    from flows.quickstart.teacher import QuickstartError
+    from flows.server import ServerError
+    from trainer.run import TrainerError
+    from xtoken_core.vocabulary import VocabularyError
+
+    kinds = (
+        ArtifactError,
+        ConfigError,
+        CorpusError,
+        InspectError,
+        ModelError,
+        QuickstartError,
+        ServerError,
+        StorageError,
+        TrainerError,
+        VocabularyError,
+    )
+    return isinstance(error, kinds)

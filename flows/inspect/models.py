@@ -1,0 +1,96 @@
+"""Checkpoint folders, as the trainer or anyone else wrote them."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+from safetensors import SafetensorError, safe_open
+
+from flows.inspect.values import facts, size, verdict
+from storage.digests import file_digest
+
+_CONFIG = "config.json"
+_STATE = "trainer_state.json"
+_WEIGHTS = "*.safetensors"
+_REMEDY = "run the same `xtoken distill CONFIG` again: it goes on from the newest undamaged checkpoint"
+_SHAPE = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Whether the folder holds a model."""
+    return (folder / _CONFIG).is_file() and any(folder.glob(_WEIGHTS))
+
+
+def show_checkpoint(folder: Path) -> RenderableType:
+    """Parameters, vocabulary and where its training stands."""
+    config, state = read_json(folder / _CONFIG), read_state(folder)
+    problems = [f"{folder / name} cannot be read" for name in (_CONFIG,) if not config]
+    counts: dict[str, int] = {}
+    for path in sorted(folder.glob(_WEIGHTS)):
+        try:
+            _count_parameters(path, counts)
+        except (SafetensorError, OSError) as error:
+            problems.append(f"{path}: {error}")
+    problems += [] if problems else _wrong_checksums(folder, state)
+    found = {
+        "model": ", ".join(config.get("architectures") or [config.get("model_type", "?")]),
+        "parameters": f"{sum(counts.values()):,} ({', '.join(f'{n:,} {dtype}' for dtype, n in counts.items())})",
+        "vocabulary": config.get("vocab_size", "?"),
+        **{name: config[name] for name in _SHAPE if name in config},
+        "tokenizer": "with it" if (folder / "tokenizer.json").is_file() else "not in this folder",
+        "size": size(sum(path.stat().st_size for path in folder.iterdir() if path.is_file())),
+    }
+    unchecked = Text(f"no {_STATE} with checksums: nothing to check the files against", "yellow")
+    checked = bool(problems or state.get("checksums"))
+    parts: list[RenderableType] = [facts(f"checkpoint {folder}", found)]
+    if state:
+        parts += [facts("training", training_facts(state))]
+    return Group(*parts, verdict(problems, _REMEDY) if checked else unchecked)
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """The trainer's state of a checkpoint, empty where there is none."""
+    return read_json(folder / _STATE)
+
+
+def training_facts(state: dict[str, Any]) -> dict[str, object]:
+    """Where a training stood when the checkpoint was written."""
+    best = state.get("best") or {}
+    found = {
+        "step": state.get("step"),
+        "seconds": state.get("seconds"),
+        "held-out bits per byte": state.get("bits_per_byte"),
+        "best so far": best.get("bits_per_byte"),
+        "at step": best.get("step"),
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty where there is none that can be read."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _count_parameters(path: Path, counts: dict[str, int]) -> None:
+    """Add the sizes that the file's header names, by type; the weights themselves are not read."""
+    with safe_open(path, framework="numpy") as tensors:
+        for name in tensors.keys():  # noqa: SIM118 - not a mapping
+            tensor = tensors.get_slice(name)
+            counts[tensor.get_dtype()] = counts.get(tensor.get_dtype(), 0) + math.prod(tensor.get_shape())
+
+
+def _wrong_checksums(folder: Path, state: dict[str, Any]) -> list[str]:
+    problems = []
+    for name, checksum in state.get("checksums", {}).items():
+        if not (folder / name).is_file():
+            problems.append(f"{folder / name} is missing")
+        elif file_digest(folder / name) != checksum:
+            problems.append(f"{folder / name} is not what was written")
+    return problems

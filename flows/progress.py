@@ -1,0 +1,68 @@
+"""Progress of long work: a bar in a terminal, a progress artifact in the Prefect UI, else a log line."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from uuid import UUID
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.context import FlowRunContext
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+logger = logging.getLogger(__name__)
+
+# The server handles an update in tens of milliseconds; more often than this nobody can read.
+SECONDS_BETWEEN_UPDATES = 3.0
+
+Advance = Callable[[int], None]
+
+
+class _Reporter:
+    """Tells the UI, or the log, how far the work is, at most every few seconds."""
+
+    def __init__(self, title: str, total: int) -> None:
+        self.title = title
+        self.total = max(total, 1)
+        self.done = 0
+        self.last = time.monotonic()
+        self.artifact = _create(title)
+
+    def advance(self, count: int) -> None:
+        self.done += count
+        if time.monotonic() - self.last >= SECONDS_BETWEEN_UPDATES:
+            self.last = time.monotonic()
+            self.report()
+
+    def report(self) -> None:
+        if not sys.stderr.isatty():
+            logger.info("%s: %d of %d", self.title, self.done, self.total)
+        if self.artifact is not None:
+            update_progress_artifact(self.artifact, progress=min(100.0, 100.0 * self.done / self.total))
+
+
+def _create(title: str) -> UUID | None:
+    """The progress artifact of the current flow run; None outside of one."""
+    if FlowRunContext.get() is None:
+        return None
+    key = "".join(letter if letter.isalnum() else "-" for letter in title.lower())
+    return create_progress_artifact(progress=0.0, key=key, description=title)  # type: ignore[return-value]
+
+
+@contextmanager
+def progress(title: str, total: int) -> Iterator[Advance]:
+    """Show work of `total` units; call the yielded function with the number of units just done."""
+    reporter = _Reporter(title, total)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(title, total=total)
+
+        def advance(count: int) -> None:
+            bar.advance(task, count)
+            reporter.advance(count)
+
+        yield advance
+    reporter.report()

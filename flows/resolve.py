@@ -1,0 +1,75 @@
+"""Model and tokenizer references -> local folders, whether they are folders already or ids on a hub."""
+
+import functools
+from pathlib import Path
+
+from flows.errors import ModelError
+from storage.digests import folder_digest
+from storage.hashing import bytes_checksum, fingerprint
+from xtoken_core.tokenizer import Tokenizer
+
+_TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template*", "vocab*", "merges*")
+_WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json")
+
+
+def model_folder(reference: str) -> Path:
+    """The folder of a causal language model.
+
+    Raises:
+        ModelError: if it is neither a folder with a config.json nor an id that the hub knows.
+    """
+    folder = _folder(reference, (*_WEIGHT_FILES, *_TOKENIZER_FILES))
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder} holds no config.json: give the folder of a transformers model")
+    if not list(folder.glob("*.safetensors")):
+        raise ModelError(f"{folder} holds no *.safetensors: save the model with save_pretrained() first")
+    return folder
+
+
+def tokenizer_folder(reference: str) -> Path:
+    """The folder of a tokenizer (ModelError if there is none)."""
+    return _folder(reference, _TOKENIZER_FILES)
+
+
+def weights_digest(folder: Path) -> str:
+    """What determines a model's outputs: its weights and its config."""
+    return folder_digest(folder, ("*.safetensors", "config.json"))
+
+
+def load_tokenizer(reference: str) -> Tokenizer:
+    """Load a tokenizer; asked again for the same files, the same object comes back."""
+    folder = tokenizer_folder(reference)
+    return _load(folder, folder_digest(folder, _TOKENIZER_FILES))
+
+
+@functools.lru_cache(maxsize=8)
+def _load(folder: Path, _digest: str) -> Tokenizer:
+    return Tokenizer.load(folder)
+
+
+def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:
+    """Everything that determines the ids a tokenizer gives and what they spell."""
+    behaviour = bytes_checksum(tokenizer.backend.to_str().encode())
+    return fingerprint([behaviour, tokenizer.vocabulary.fingerprint])
+
+
+def _folder(reference: str, patterns: tuple[str, ...]) -> Path:
+    path = Path(reference).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_absolute() or reference.startswith((".", "~")) or reference.count("/") != 1:
+        raise ModelError(f"there is no folder {reference}: give the folder of a model, or a hub id such as ORG/NAME")
+    return _download(reference, patterns)
+
+
+def _download(reference: str, patterns: tuple[str, ...]) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(reference, allow_patterns=list(patterns)))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ModelError(
+            f"{reference} is no folder here, and the hub did not give it ({error}); check the name, the connection "
+            "and, for a gated model, your `hf auth login`"
+        ) from error

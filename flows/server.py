@@ -1,0 +1,170 @@
+"""`xtoken up` and `xtoken down`: a local Prefect server, work pool and worker with the deployments applied."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from storage.files import write_atomic
+
+POOL = "local"
+START_SECONDS = 120
+STOP_SECONDS = 20
+PROJECT = Path(__file__).parents[1]
+
+
+class ServerError(RuntimeError):
+    """The local server could not be started or stopped; the message names its log."""
+
+
+@dataclass(frozen=True)
+class LocalServer:
+    """The processes that `up` started."""
+
+    port: int
+    server_pid: int
+    worker_pid: int | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def api_url(self) -> str:
+        return f"{self.url}/api"
+
+
+def state_folder() -> Path:
+    """Where the server's state and logs are, one per user."""
+    return Path(os.environ.get("XTOKEN_CACHE_DIR") or Path.home() / ".cache" / "xtoken") / "server"
+
+
+def running_server() -> LocalServer | None:
+    """The server that `up` started, if it answers."""
+    try:
+        server = LocalServer(**json.loads((state_folder() / "state.json").read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+    return server if _healthy(server) else None
+
+
+def up(port: int = 4200) -> LocalServer:
+    """Start server and worker and apply the deployments of prefect.yaml; a running server is used as it is.
+
+    Raises:
+        ServerError: if the port is taken, the server does not answer, or the deployments are refused.
+    """
+    if not (PROJECT / "prefect.yaml").is_file():
+        raise ServerError(f"there is no prefect.yaml in {PROJECT}: run `xtoken up` from a clone of the project")
+    server = running_server() or _start_server(port)
+    if server.worker_pid is None or not _alive(server.worker_pid):
+        _prefect(server, "work-pool", "create", POOL, "--type", "process", "--overwrite")
+        server = LocalServer(
+            server.port, server.server_pid, _start(server, "worker", "worker", "start", "--pool", POOL)
+        )
+        _remember(server)
+    _prefect(server, "--no-prompt", "deploy", "--all")
+    return server
+
+
+def down() -> bool:
+    """Stop worker and server, the worker first; False where nothing was running."""
+    path = state_folder() / "state.json"
+    if not path.is_file():
+        return False
+    server = LocalServer(**json.loads(path.read_text()))
+    stopped = [_stop(pid) for pid in (server.worker_pid, server.server_pid) if pid is not None]
+    path.unlink()
+    return any(stopped)
+
+
+def _start_server(port: int) -> LocalServer:
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            raise ServerError(f"port {port} is in use by another program: run `xtoken up --port {port + 1}`")
+    server = LocalServer(port, -1)
+    command = ("server", "start", "--host", "127.0.0.1", "--port", str(port))
+    server = LocalServer(port, _start(server, "server", *command))
+    _remember(server)
+    deadline = time.monotonic() + START_SECONDS
+    while not _healthy(server):
+        if time.monotonic() > deadline or not _alive(server.server_pid):
+            down()
+            raise ServerError(f"the Prefect server did not start: see {state_folder() / 'server.log'}")
+        time.sleep(0.5)
+    return server
+
+
+def _environment(server: LocalServer) -> dict[str, str]:
+    return {**os.environ, "PREFECT_API_URL": server.api_url}
+
+
+def _start(server: LocalServer, name: str, *arguments: str) -> int:
+    """Start a Prefect process of its own session, so that Ctrl-C in the terminal does not reach it."""
+    state_folder().mkdir(parents=True, exist_ok=True)
+    environment = _environment(server)
+    if name == "server":
+        del environment["PREFECT_API_URL"]
+    with (state_folder() / f"{name}.log").open("ab") as log:
+        command = [sys.executable, "-m", "prefect", *arguments]
+        process = subprocess.Popen(
+            command,
+            cwd=PROJECT,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    return process.pid
+
+
+def _prefect(server: LocalServer, *arguments: str) -> None:
+    command = [sys.executable, "-m", "prefect", *arguments]
+    result = subprocess.run(command, cwd=PROJECT, env=_environment(server), capture_output=True, text=True)
+    if result.returncode:
+        raise ServerError(f"`prefect {' '.join(arguments)}` failed: {(result.stderr or result.stdout).strip()[-800:]}")
+
+
+def _remember(server: LocalServer) -> None:
+    write_atomic(state_folder() / "state.json", json.dumps(asdict(server)).encode())
+
+
+def _healthy(server: LocalServer) -> bool:
+    try:
+        with urllib.request.urlopen(f"{server.api_url}/health", timeout=3) as answer:
+            return answer.status == 200
+    except (OSError, urllib.error.URLError):
+        return False
+
+
+def _alive(pid: int) -> bool:
+    """Whether a process runs; one of our own that ended is reaped first."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _stop(pid: int) -> bool:
+    """Ask a process group to end, then make it; False if it had ended already."""
+    if not _alive(pid):
+        return False
+    os.killpg(pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_SECONDS
+    while _alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    if _alive(pid):
+        os.killpg(pid, signal.SIGKILL)
+    return True

@@ -1,0 +1,160 @@
+"""Corpus -> windows: documents cut into slices, before any tokenizer sees them."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import islice, pairwise
+
+import numpy as np
+import pyarrow as pa
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from flows.config import RunConfig
+from flows.corpus import Source, find_sources, read_documents
+from flows.errors import CorpusError
+from flows.progress import progress
+from flows.sharding import worth_retrying
+from storage.artifact import Artifact, ArtifactSpec, ArtifactWriter, read_table, shard_name
+from storage.hashing import hash64
+from storage.lock import artifact_lock
+from storage.manifest import FileEntry
+from storage.schemas import WINDOWS
+from storage.workspace import Workspace
+from xtoken_core.windows import window_ends
+
+logger = logging.getLogger(__name__)
+
+KIND = "windows"
+ALGORITHM_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Window:
+    """One row of the windows table."""
+
+    window_id: int
+    doc_id: int
+    source: str
+    split: str
+    byte_start: int
+    byte_end: int
+    text: str
+
+
+def build_windows(config: RunConfig) -> Artifact:
+    """Cut the corpus into windows.
+
+    Raises:
+        CorpusError: if the corpus is missing, unreadable or without any text.
+    """
+    if config.corpus is None:
+        raise CorpusError("the config has no `corpus`: name files, e.g. corpus: {files: [data/*.jsonl]}")
+    sources = find_sources(config.corpus)
+    spec = ArtifactSpec(KIND, ALGORITHM_VERSION, _inputs(config, sources))
+    writer = ArtifactWriter(Workspace(config.workspace).windows(spec), spec)
+    with artifact_lock(writer.folder):
+        artifact = writer.complete()
+        if artifact is not None:
+            logger.info("windows: reused %s", writer.folder)
+            return artifact
+        return _WindowsStage(config, writer).run(sources)
+
+
+def _inputs(config: RunConfig, sources: list[Source]) -> dict[str, object]:
+    assert config.corpus is not None
+    return {
+        "sources": [[source.name, source.digest] for source in sources],
+        "text_column": config.corpus.text_column,
+        "holdout": config.corpus.holdout,
+        "windows": config.windows.model_dump(),
+    }
+
+
+@dataclass
+class _WindowsStage:
+    """One pass over the sources in order. Copies of a document are numbered over the whole corpus, hence the order."""
+
+    config: RunConfig
+    writer: ArtifactWriter
+    entries: list[FileEntry] = field(default_factory=list)
+    copies: Counter[int] = field(default_factory=Counter)
+
+    def run(self, sources: list[Source]) -> Artifact:
+        with progress("windows", len(sources)) as advance:
+            for source in sources:
+                finished = self._finished(source)
+                self.entries += finished or make_window_shards.with_options(task_run_name=f"windows {source.name}")(
+                    self, source
+                )
+                self._count_copies(finished)
+                advance(1)
+        self._check()
+        logger.info("windows: %d windows in %s", sum(entry.rows for entry in self.entries), self.writer.folder)
+        return self.writer.finish(self.entries)
+
+    def make(self, source: Source) -> list[FileEntry]:
+        """Write the shards of one source; the last one's receipt says that it is the last."""
+        windows = self._windows(source)
+        size = self.config.windows.windows_per_shard
+        entries: list[FileEntry] = []
+        part = list(islice(windows, size))
+        while part or not entries:
+            following = list(islice(windows, size))
+            stats = {"sources": 0.0 if following else 1.0, "bytes": sum(w.byte_end - w.byte_start for w in part)}
+            name = shard_name(len(self.entries) + len(entries))
+            table = pa.Table.from_pylist([asdict(window) for window in part], schema=WINDOWS)
+            entries.append(self.writer.write_table(name, f"{source.digest}/{len(entries)}", table, stats))
+            part = following
+        return entries
+
+    def _windows(self, source: Source) -> Iterator[Window]:
+        assert self.config.corpus is not None
+        for text in read_documents(source, self.config.corpus.text_column):
+            document = text.encode()
+            doc_id = hash64(document)
+            copy = self.copies[doc_id]
+            self.copies[doc_id] += 1
+            split = "heldout" if doc_id < self.config.corpus.holdout * 2**64 else "train"
+            ends = window_ends(document, self.config.windows.max_bytes)
+            for start, end in pairwise([0, *ends]):
+                window_id = hash64(*(number.to_bytes(8, "little") for number in (doc_id, start, end, copy)))
+                yield Window(window_id, doc_id, source.name, split, start, end, document[start:end].decode())
+
+    def _finished(self, source: Source) -> list[FileEntry]:
+        """The receipts of a source whose shards are all there, else nothing."""
+        found: list[FileEntry] = []
+        while not found or not found[-1].stats["sources"]:
+            name = shard_name(len(self.entries) + len(found))
+            entry = self.writer.finished(name, f"{source.digest}/{len(found)}")
+            if entry is None:
+                return []
+            found.append(entry)
+        logger.info("windows: reused %d shard(s) of %s", len(found), source.name)
+        return found
+
+    def _count_copies(self, reused: list[FileEntry]) -> None:
+        for entry in reused:
+            table = read_table(self.writer.folder / entry.name)
+            firsts = table["doc_id"].to_numpy()[table["byte_start"].to_numpy() == 0]
+            self.copies.update(firsts.tolist())
+
+    def _check(self) -> None:
+        tables = [read_table(self.writer.folder / entry.name) for entry in self.entries]
+        ids = np.concatenate([table["window_id"].to_numpy() for table in tables])
+        if len(ids) == 0:
+            raise CorpusError("the corpus holds no text: every row is empty; check corpus.files and corpus.text_column")
+        # 64 random bits collide among a billion windows with probability 0.03.
+        assert len(np.unique(ids)) == len(ids), "two windows have one id"
+
+
+@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5, retry_condition_fn=worth_retrying)
+def make_window_shards(stage: _WindowsStage, source: Source) -> list[FileEntry]:
+    """Cut one source file; a retry starts the file again with the copies counted so far."""
+    copies = stage.copies.copy()
+    try:
+        return stage.make(source)
+    except BaseException:
+        stage.copies = copies
+        raise

@@ -1,0 +1,290 @@
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from flows.config import ConfigError, RunConfig, load_config
+
+SMALLEST = """
+student: {tokenizer: ./student}
+teachers:
+  - {name: first, tokenizer: ./first}
+  - {name: second, model: ./second, weight: 0.5}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "run.yaml"
+    path.write_text(SMALLEST)
+    return path
+
+
+def written(file: Path, **sections: Any) -> Path:
+    """The smallest config with some top-level keys replaced."""
+    file.write_text(yaml.safe_dump(yaml.safe_load(SMALLEST) | sections))
+    return file
+
+
+def problem(file: Path, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, overrides)
+    return str(caught.value)
+
+
+def value_at(config: Any, path: str) -> Any:
+    for part in path.split("."):
+        config = config[int(part)] if part.isdecimal() else getattr(config, part)
+    return config
+
+
+class TestFile:
+    def test_what_is_left_out_has_a_default(self, file: Path) -> None:
+        config = load_config(file)
+        assert config.workspace == Path("workspace")
+        assert [teacher.weight for teacher in config.teachers] == [1.0, 0.5]
+        assert (config.corpus, config.baseline) == (None, None)
+        assert (config.projection.top_k, config.cache.codec, config.training.seed) == (4, "float16", 0)
+
+    def test_text_is_utf_8_whatever_the_locale(self, file: Path) -> None:
+        file.write_bytes(SMALLEST.replace("./student", "./élève").encode())
+        assert load_config(file).student.tokenizer == "./élève"
+
+    def test_a_missing_file(self, tmp_path: Path) -> None:
+        assert problem(tmp_path / "no.yaml") == (
+            f"cannot read the config {tmp_path / 'no.yaml'}: No such file or directory; give the path of a YAML file"
+        )
+
+    def test_a_folder(self, tmp_path: Path) -> None:
+        assert "Is a directory; give the path of a YAML file" in problem(tmp_path)
+
+    @pytest.mark.parametrize("text", [b"student: [", b"\xff\xfe", b"a: b: c", b"day: 2024-13-45", b"!!int word"])
+    def test_a_file_that_is_not_yaml(self, file: Path, text: bytes) -> None:
+        file.write_bytes(text)
+        assert problem(file).startswith(f"{file} is not YAML: ")
+
+    @pytest.mark.parametrize(("text", "kind"), [("", "NoneType"), ("[a]", "list"), ("word", "str")])
+    def test_a_file_without_settings(self, file: Path, text: str, kind: str) -> None:
+        file.write_text(text)
+        assert problem(file) == f"{file} must hold a mapping of settings, not {kind}"
+
+    def test_yaml_is_read_without_running_anything(self, file: Path, tmp_path: Path) -> None:
+        file.write_text(f"student: !!python/object/apply:os.mkdir [{tmp_path / 'made'}]")
+        assert "is not YAML" in problem(file)
+        assert not (tmp_path / "made").exists()
+
+    def test_every_problem_is_told_at_once(self, file: Path) -> None:
+        text = problem(written(file, cach={}, training={"steps": 0}, teachers=[{"name": "a b", "model": "m"}]))
+        assert text.startswith(f"{file} has 3 problem(s):\n")
+        assert {line.split(":")[0].strip() for line in text.splitlines()[1:]} == {
+            "cach",
+            "training.steps",
+            "teachers.0.name",
+        }
+
+
+class TestUnknownKeys:
+    @pytest.mark.parametrize(
+        "key",
+        [
+            "unknown",
+            "student.modle",
+            "student.architecture.hidden",
+            "teachers.1.los",
+            "corpus.file",
+            "windows.size",
+            "projection.topk",
+            "cache.k",
+            "training.step",
+            "baseline.rate",
+            "evaluation.task",
+        ],
+    )
+    def test_they_are_named_with_the_remedy(self, file: Path, key: str) -> None:
+        assert f"  {key}: unknown key, check its spelling" in problem(file, f"{key}=1").splitlines()
+
+
+class TestValues:
+    """Every message names the key, the value and what would be right."""
+
+    @pytest.mark.parametrize(
+        ("override", "message"),
+        [
+            ("training.steps=0", "training.steps: Input should be greater than 0, got 0"),
+            ("training.steps=1e3", "training.steps: Input should be a valid integer.*, got '1e3'"),
+            ("training.steps=", "training.steps: Input should be a valid integer, got None"),
+            ("training.learning_rate=-0.1", "training.learning_rate: Input should be greater than 0, got -0.1"),
+            ("training.final_learning_rate=2", "final_learning_rate: Input should be less than or equal to 1, got 2"),
+            ("training.loggers=[printer]", "training.loggers.0: Input should be 'tensorboard', .*, got 'printer'"),
+            ("training.workers=3", "training: batch_windows 16 must be a multiple of workers 3"),
+            ("training={ce_weight: 0, kd_weight: 0}", "ce_weight and kd_weight are both 0.*set one of them above 0"),
+            ("corpus={}", "corpus.files: required key is missing, add it"),
+            ("corpus={files: []}", r"corpus.files: must have at least one item, got \[\]"),
+            ("corpus={files: book.txt}", r"corpus.files: must be a list, such as \[a, b\], got 'book.txt'"),
+            ("corpus={files: [a], holdout: 1}", "corpus.holdout: Input should be less than 1, got 1"),
+            ("cache.codec=int8", "cache.codec: Input should be 'float16' or 'float32', got 'int8'"),
+            ("cache.dtype=float16", "cache.dtype: Input should be 'float32' or 'bfloat16', got 'float16'"),
+            ("cache.top_k=-1", "cache.top_k: Input should be greater than or equal to 0, got -1"),
+            ("windows.max_bytes=15", "windows.max_bytes: Input should be greater than or equal to 16, got 15"),
+            ("cache=big", r"cache: must hold settings \(`key: value`\), got 'big'"),
+            ("projection.top_k=0", "projection.top_k: Input should be greater than 0, got 0"),
+            ("baseline={}", "baseline.learning_rate: required key is missing, add it"),
+            ("baseline.learning_rate=.inf", "baseline.learning_rate: Input should be a finite number, got inf"),
+            ("evaluation.task_limit=5", "evaluation: .*evaluation.tasks is empty: name tasks or remove the limit"),
+            ("name=a/b", "name: String should match pattern .*, got 'a/b'"),
+            ("name=2024", "name: Input should be a valid string, got 2024"),
+            ("workspace=s3://bucket/work", "workspace: s3:/bucket/work is a URL.*local folder: give a path"),
+            ("student=null", r"student: must hold settings \(`key: value`\), got None"),
+            ("student.tokenizer=null", "student: a `tokenizer` is needed, or a `model` that brings one"),
+            (
+                "student={model: m, architecture: {}}",
+                "student: student has both `model` and `architecture`: .*, remove one",
+            ),
+            (
+                "student.architecture={hidden_size: 100, heads: 3}",
+                "student.architecture: hidden_size 100 must be a multiple of heads 3",
+            ),
+            ("teachers=[]", r"teachers: must have at least one item, got \[\]"),
+            ("teachers={name: one}", r"teachers: must be a list, such as \[a, b\], got {'name': 'one'}"),
+            ("teachers.1.name=first", r"teachers: teacher names must differ, got \['first', 'first'\]"),
+            ("teachers.0.name=../up", "teachers.0.name: String should match pattern .*, got '../up'"),
+            ("teachers.0.tokenizer=null", "teachers.0: a `tokenizer` is needed, or a `model`"),
+            ("teachers.0.weight=.nan", "teachers.0.weight: Input should be .*, got nan"),
+            ("teachers.0.loss=gold", "teachers.0.loss: Input should be 'prefix_kl' or 'p_kl', got 'gold'"),
+            ("teachers.0.source=live", "teachers.0.source: Input should be 'cache', got 'live'"),
+        ],
+    )
+    def test_an_impossible_one_is_named_with_what_is_possible(self, file: Path, override: str, message: str) -> None:
+        text = problem(file, override)
+        assert text.startswith(f"{file} has 1 problem(s):\n  ")
+        assert re.search(message, text.splitlines()[1]), text
+
+    def test_a_missing_section(self, file: Path) -> None:
+        file.write_text("name: nothing")
+        assert problem(file).splitlines()[1:] == [
+            "  student: required key is missing, add it",
+            "  teachers: required key is missing, add it",
+        ]
+
+    def test_a_long_value_is_cut(self, file: Path) -> None:
+        assert len(problem(file, f"cache.codec={'x' * 10_000}")) < 1000
+
+    def test_a_loss_that_a_cache_cannot_serve_names_the_ways_out(self, file: Path) -> None:
+        text = problem(file, "teachers.1.loss=p_kl")
+        assert "teacher second: loss p_kl needs the teacher's full distribution, but cache.top_k is 64" in text
+        assert "set `cache.top_k: 0`" in text
+        assert "`loss: prefix_kl`" in text
+        assert load_config(file, ["teachers.1.loss=p_kl", "cache.top_k=0"]).teachers[1].loss == "p_kl"
+
+    def test_a_home_in_the_workspace_is_expanded(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HOME", "/home/someone")
+        assert load_config(file, ["workspace=~/work"]).workspace == Path("/home/someone/work")
+
+    def test_settings_do_not_change_after_they_were_checked(self, file: Path) -> None:
+        with pytest.raises(ValueError, match="frozen"):
+            load_config(file).training.steps = 0  # type: ignore[misc]
+
+
+class TestOverrides:
+    @pytest.mark.parametrize(
+        ("override", "path", "value"),
+        [
+            ("name=second", "name", "second"),
+            ("name='2024'", "name", "2024"),
+            ("training.steps=7", "training.steps", 7),
+            ("training.learning_rate=3e-4", "training.learning_rate", 3e-4),
+            ("training.loggers=[tensorboard, wandb]", "training.loggers", ("tensorboard", "wandb")),
+            ("training.loggers=[]", "training.loggers", ()),
+            ("teachers.0.max_length=16", "teachers.0.max_length", 16),
+            ("teachers.1.model=a=b", "teachers.1.model", "a=b"),
+            ("teachers.1={name: third, model: m}", "teachers.1.name", "third"),
+            ("student.architecture.layers=2", "student.architecture.layers", 2),
+            ("student.architecture={layers: 3}", "student.architecture.layers", 3),
+            ("baseline.learning_rate=0.001", "baseline.learning_rate", 0.001),
+            ("corpus={files: [a.txt, b.txt], holdout: 0}", "corpus.files", ("a.txt", "b.txt")),
+            ("projection.reverse=no", "projection.reverse", False),
+            ("evaluation.checkpoint=null", "evaluation.checkpoint", None),
+        ],
+    )
+    def test_they_set_yaml_values_at_dotted_paths(self, file: Path, override: str, path: str, value: Any) -> None:
+        assert value_at(load_config(file, [override]), path) == value
+
+    def test_they_leave_the_rest_and_the_file_alone(self, file: Path) -> None:
+        before = file.read_bytes()
+        changed = load_config(file, ["teachers.0.weight=2"])
+        untouched = load_config(file)
+        assert changed.teachers[1:] == untouched.teachers[1:]
+        assert changed.student == untouched.student
+        assert file.read_bytes() == before
+
+    def test_the_last_one_wins(self, file: Path) -> None:
+        assert load_config(file, ["training.steps=1", "training.steps=2"]).training.steps == 2
+
+    def test_one_can_build_on_another(self, file: Path) -> None:
+        overrides = ["corpus={files: [a, b]}", "corpus.files.1=c", "corpus.holdout=0.5"]
+        corpus = load_config(file, overrides).corpus
+        assert corpus is not None
+        assert (corpus.files, corpus.holdout) == (("a", "c"), 0.5)
+
+    def test_a_section_that_is_null_in_the_file_is_opened(self, file: Path) -> None:
+        config = load_config(written(file, baseline=None), ["baseline.learning_rate=1"])
+        assert config.baseline is not None
+
+    @pytest.mark.parametrize("override", ["training.steps", "=5", "", "--help"])
+    def test_one_without_key_and_value(self, file: Path, override: str) -> None:
+        assert problem(file, override) == (
+            f"override {override!r} is not of the form key=value, e.g. training.steps=100"
+        )
+
+    @pytest.mark.parametrize(
+        ("path", "part", "length"),
+        [
+            ("teachers.2.weight", "2", 2),
+            ("teachers.-1.weight", "-1", 2),
+            ("teachers.first.weight", "first", 2),
+            ("teachers.².weight", "²", 2),
+            ("teachers.2", "2", 2),
+            ("teachers..weight", "", 2),
+        ],
+    )
+    def test_a_place_that_a_list_does_not_have(self, file: Path, path: str, part: str, length: int) -> None:
+        assert problem(file, f"{path}=1") == (
+            f"override {path!r}: {part!r} is not a position in a list of {length} (they count from 0); "
+            "to add to a list give the whole list"
+        )
+
+    @pytest.mark.parametrize(
+        ("path", "part", "value"),
+        [
+            ("student.tokenizer.name", "tokenizer", "'./student'"),
+            ("student.tokenizer.deeper.name", "tokenizer", "'./student'"),
+            ("corpus.files.0.name", "0", "'a.txt'"),
+            ("corpus.files.0.deeper.name", "0", "'a.txt'"),
+        ],
+    )
+    def test_a_path_through_a_value(self, file: Path, path: str, part: str, value: str) -> None:
+        assert problem(written(file, corpus={"files": ["a.txt"]}), f"{path}=1") == (
+            f"override {path!r}: {part!r} is the value {value}, remove what follows it in the key"
+        )
+
+    @pytest.mark.parametrize("text", ["[", "a: b: c", "2024-13-45", "'"])
+    def test_a_value_that_is_not_yaml(self, file: Path, text: str) -> None:
+        message = problem(file, f"name={text}")
+        assert message.startswith(f"override {f'name={text}'!r}: the value is not YAML: ")
+        assert message.endswith("; quote it if it is meant as text")
+
+
+def test_a_config_survives_json_as_a_deployment_passes_it(file: Path) -> None:
+    config = load_config(
+        file,
+        ["student.architecture.layers=2", "corpus={files: [a]}", "baseline.learning_rate=1e-3", "workspace=/tmp/w"],
+    )
+    assert RunConfig.model_validate(config.model_dump(mode="json")) == config
+    assert RunConfig.model_validate_json(config.model_dump_json()) == config
+
+
+def test_a_form_can_be_made_of_the_config() -> None:
+    properties = RunConfig.model_json_schema()["properties"]
+    assert {"student", "teachers", "corpus", "training"} <= set(properties)

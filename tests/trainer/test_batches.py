@@ -1,0 +1,166 @@
+"""Batches against what the tables say, window by window."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from fakes import fake_vocabulary
+from tiny_workspace import TinyWorkspace
+
+from storage.columns import from_list_column
+from trainer.batches import Ahead, BatchBuilder, MicroBatch, StepBatch, predictions_of
+from trainer.errors import DataError
+from trainer.job import TeacherInputs
+from trainer.opened import open_job
+from trainer.order import windows_of_step
+from trainer.terms import PKLTerm, PrefixTerm
+from xtoken_core.align import prefix_boundaries
+from xtoken_core.losses import PrefixCells
+from xtoken_core.ragged import Ragged
+
+Builder = Callable[..., BatchBuilder]
+
+
+@pytest.fixture
+def builder(tiny: TinyWorkspace) -> Builder:
+    def build(*teachers: TeacherInputs, micro_batch_windows: int = 8) -> BatchBuilder:
+        return open_job(tiny.job("unused", teachers, micro_batch_windows=micro_batch_windows)).batches()
+
+    return build
+
+
+def test_predictions_follow_the_mask() -> None:
+    ids = Ragged.from_lists([[7, 8, 9], [4], [5, 6, 1, 2]], np.int32)
+    mask = Ragged.from_lists([[1, 0, 1], [1], [1, 1, 0, 1]], bool)
+    found = predictions_of(ids, mask, width=4)
+    assert found.row.tolist() == [0, 2, 2]
+    assert found.position.tolist() == [1, 0, 2]
+    assert found.targets.tolist() == [9, 6, 2]
+    assert found.index(np.array([2, 0]), np.array([2, 1])).tolist() == [2, 0]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_workers_and_micro_batches_share_the_windows_of_a_step(builder: Builder, workers: int) -> None:
+    batches = builder(micro_batch_windows=3)
+    parts = [batches.step(5, rank, workers) for rank in range(workers)]
+    windows = batches.windows.take(windows_of_step(0, 5, 8, len(batches.windows)))
+    ids, _ = batches.student.tokens(windows)
+    rows = [row[: int(length)] for part in parts for row, length in zip(*_rows(part), strict=True)]
+    assert sorted(row.tolist() for row in rows) == sorted(row.tolist() for row in ids)
+    assert sum(part.tokens for part in parts) == len(ids.values)
+    assert sum(part.counts[0] for part in parts) == len(ids.values) - 8
+    assert all(len(batch.ids) <= 3 for part in parts for batch in part.micro_batches)
+
+
+def _rows(step: StepBatch) -> tuple[list[torch.Tensor], list[int]]:
+    """The padded rows of all micro-batches and how long each really is."""
+    rows = [row for batch in step.micro_batches for row in batch.ids]
+    lengths = [
+        int(batch.predictions.position[batch.predictions.row == row].max()) + 2
+        for batch in step.micro_batches
+        for row in range(len(batch.ids))
+    ]
+    return rows, lengths
+
+
+def test_a_prefix_term_is_what_one_window_at_a_time_gives(tiny: TinyWorkspace, builder: Builder) -> None:
+    batches = builder(tiny.prefix_kl_teacher())
+    together = batches.micro_batch(batches.windows).terms[0]
+    assert isinstance(together, PrefixTerm)
+    single = [batches.micro_batch(batches.windows.take(np.array([i]))).terms[0] for i in range(len(batches.windows))]
+    found = [term for term in single if isinstance(term, PrefixTerm)]
+    assert 0 < len(found) < len(single)  # some windows are too long for the teacher
+    assert together.count == sum(term.count for term in found)
+    masses = torch.cat([term.cells.teacher_logmass for term in found])
+    assert torch.equal(together.cells.teacher_logmass, masses)
+
+
+def test_a_prefix_term_stands_where_both_have_read_the_same(tiny: TinyWorkspace, builder: Builder) -> None:
+    batches = builder(tiny.prefix_kl_teacher())
+    window = batches.windows.take(np.array([0]))
+    batch = batches.micro_batch(window)
+    term = batch.terms[0]
+    assert isinstance(term, PrefixTerm)
+    teacher = batches.teachers[0][0]
+    rows = teacher.read(window, *batches.student.tokens(window))
+    assert rows is not None
+    found = prefix_boundaries(rows.alignment, rows.loss_mask, dummy_prefix=False)
+    assert batch.predictions.position[term.which].tolist() == found.student_position.tolist()
+    cells = PrefixCells.between(tiny.student.vocabulary, tiny.teacher.vocabulary)
+    records = teacher.records(rows, found.row, found.teacher_position)
+    assert torch.equal(term.cells.student_cell, cells.of(records).student_cell)
+    teacher_ids = from_list_column(tiny.alignments.table(0)["teacher_ids"]).row(int(window.rows[0]))
+    for student_position, teacher_position in zip(found.student_position, found.teacher_position, strict=True):
+        ours, theirs = batch.ids[0, : student_position + 1].tolist(), teacher_ids[: teacher_position + 1].tolist()
+        assert tiny.student.decode(ours) == tiny.teacher.decode(theirs)
+
+
+def test_p_kl_gets_the_teachers_own_logits(tiny: TinyWorkspace, builder: Builder) -> None:
+    batches = builder(tiny.p_kl_teacher())
+    batch = batches.micro_batch(batches.windows.take(np.arange(6)))
+    term = batch.terms[0]
+    assert isinstance(term, PKLTerm)
+    compared = 0
+    for row, (shard, place) in enumerate(zip(batches.windows.shards[:6], batches.windows.rows[:6], strict=True)):
+        ids = torch.from_numpy(from_list_column(tiny.alignments.table(shard)["teacher_ids"]).row(int(place)).copy())
+        if (term.inputs.teacher_chunk[row] >= 0).any():
+            expected = tiny.teacher_model(ids[None].long()).logits[0]
+            torch.testing.assert_close(term.inputs.teacher_logits[row, : len(ids)], expected, rtol=1e-4, atol=1e-4)
+            compared += 1
+    assert compared >= 2
+
+
+def test_p_kl_chunks_are_those_of_the_alignment(tiny: TinyWorkspace, builder: Builder) -> None:
+    batches = builder(tiny.p_kl_teacher())
+    batch = batches.micro_batch(batches.windows.take(np.array([1])))
+    term = batch.terms[0]
+    assert isinstance(term, PKLTerm)
+    row = tiny.alignments.table(0).slice(int(batches.windows.rows[1]), 1).to_pylist()[0]
+    for side, found in (("student", term.inputs.student_chunk[0]), ("teacher", term.inputs.teacher_chunk[0])):
+        start, expected = row[f"{side}_chunk_start0"], []
+        for chunk, end in enumerate(row[f"{side}_chunk_ends"]):
+            expected += [chunk] * (end - start)
+            start = end
+        assert found.tolist() == [-1] * row[f"{side}_chunk_start0"] + expected
+    assert term.inputs.pair_valid.all()
+    assert term.count == row["n_chunks"] - 1  # nothing predicts the first chunk, which is BOS alone
+
+
+def test_an_id_beyond_the_vocabulary_is_refused(builder: Builder) -> None:
+    batches = builder()
+    small = replace(batches, vocabulary=fake_vocabulary([b"x"] * 299))
+    with pytest.raises(DataError, match="vocabulary ends at 298"):
+        small.micro_batch(batches.windows)
+
+
+def test_ahead_gives_the_batches_in_order_and_their_errors() -> None:
+    built: list[int] = []
+
+    def build(step: int) -> StepBatch:
+        built.append(step)
+        if step == 3:
+            raise DataError("no batch")
+        return StepBatch((), np.array([float(step)]), step)
+
+    ahead = Ahead(build, last_step=4)
+    assert [ahead.get(1).tokens, ahead.get(2).tokens] == [1, 2]
+    with pytest.raises(DataError, match="no batch"):
+        ahead.get(3)
+    assert ahead.get(4).tokens == 4
+    ahead.close()
+    assert built == [1, 2, 3, 4]
+
+
+def test_column_scores_are_the_largest_of_all_micro_batches(tiny: TinyWorkspace, builder: Builder) -> None:
+    whole = builder(tiny.p_kl_teacher()).step(1, 0, 1)
+    parts = builder(tiny.p_kl_teacher(), micro_batch_windows=2).step(1, 0, 1)
+    assert len(parts.micro_batches) == 4
+    assert torch.equal(whole.column_scores(0, 600), parts.column_scores(0, 600))
+    assert _micro(whole).terms[0].count == sum(batch.terms[0].count for batch in parts.micro_batches)
+
+
+def _micro(step: StepBatch) -> MicroBatch:
+    (batch,) = step.micro_batches
+    return batch

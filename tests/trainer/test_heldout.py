@@ -1,0 +1,49 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from fakes import fake_vocabulary
+from tiny_workspace import TinyWorkspace
+
+from trainer.group import Group
+from trainer.heldout import HeldoutScore, token_bytes
+from trainer.model import Student, make_student
+from trainer.opened import open_job
+from xtoken_core.ragged import Ragged
+
+
+def test_the_score_is_nats_by_bytes_window_by_window(tiny: TinyWorkspace, alone: Group) -> None:
+    opened = open_job(tiny.job("unused", micro_batch_windows=3))
+    vocabulary = tiny.student.vocabulary
+    model = make_student(tiny.job("unused").student, vocabulary, seed=1).eval()
+    nats, spelled = 0.0, 0
+    for ids in opened.student.tokens(opened.heldout.windows)[0]:
+        log_probs = model(torch.from_numpy(ids.copy()).long()[None]).logits[0].log_softmax(dim=-1)
+        for position in range(len(ids) - 1):
+            nats -= log_probs[position, ids[position + 1]].item()
+            spelled += len(vocabulary.token_bytes(int(ids[position + 1])))
+    score = opened.heldout.score(Student(model, vocabulary.size), alone)
+    assert (score.predicted_bytes, score.windows) == (spelled, 8)
+    assert score.nats == pytest.approx(nats, rel=1e-5)
+    assert score.bits_per_byte == pytest.approx(nats / math.log(2) / spelled, rel=1e-5)
+
+
+def test_a_uniform_student_needs_log2_of_its_vocabulary_per_token(tiny: TinyWorkspace, alone: Group) -> None:
+    heldout = open_job(tiny.job("unused")).heldout
+    score = heldout.score(lambda ids, row, position: torch.zeros(len(row), 400), alone)
+    tokens = int(heldout.windows.lengths.sum()) - len(heldout.windows)
+    assert score.bits_per_byte == pytest.approx(tokens * math.log2(400) / score.predicted_bytes)
+
+
+def test_special_tokens_spell_nothing_and_a_dummy_space_is_not_text() -> None:
+    tokens = ["<s>", b" a", b"b", "</s>", b" "]
+    ids = Ragged.from_lists([[0, 1, 2, 1, 3], [2, 1], [4, 1], [3, 0], []], np.int32)
+    without = token_bytes(ids, fake_vocabulary(tokens))
+    assert without.tolist() == [0, 2, 1, 2, 0, 1, 2, 1, 2, 0, 0]
+    with_dummy = token_bytes(ids, fake_vocabulary(tokens, dummy_prefix=True))
+    assert with_dummy.tolist() == [0, 1, 1, 2, 0, 1, 2, 0, 2, 0, 0]
+
+
+def test_nothing_predicted_is_not_a_good_score() -> None:
+    assert HeldoutScore(nats=0.0, predicted_bytes=0, windows=0).bits_per_byte == math.inf

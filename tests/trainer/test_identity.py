@@ -1,0 +1,71 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_workspace import TinyWorkspace
+
+from storage.errors import ArtifactError
+from trainer.errors import RunConflictError
+from trainer.identity import claim
+from trainer.job import TrainJob
+
+
+@pytest.fixture
+def job(tmp_path: Path, tiny: TinyWorkspace) -> TrainJob:
+    return tiny.job("any", [tiny.prefix_kl_teacher()]).model_copy(update={"run_folder": tmp_path / "run"})
+
+
+def with_settings(job: TrainJob, **changes: Any) -> TrainJob:
+    return job.model_copy(update={"settings": job.settings.model_copy(update=changes)})
+
+
+def test_the_same_job_may_claim_again(job: TrainJob) -> None:
+    assert claim(job) == claim(job)
+    assert json.loads((job.run_folder / "run.json").read_bytes())["fingerprint"] == claim(job)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"checkpoint_every": 7}, {"keep_checkpoints": 9}, {"threads_per_worker": 3}, {"max_failures": 0}, {"loggers": ()}],
+)
+def test_how_a_run_is_kept_may_change(job: TrainJob, changes: dict[str, Any]) -> None:
+    assert claim(job) == claim(with_settings(job, **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"steps": 7}, "settings.steps: 6 there, 7 now"),
+        ({"seed": 1, "ce_weight": 0.5}, "settings.ce_weight: 0.1 there, 0.5 now; settings.seed: 0 there, 1 now"),
+        ({"workers": 2}, "settings.workers: 1 there, 2 now"),
+    ],
+)
+def test_another_job_is_a_conflict_that_says_what_differs(job: TrainJob, changes: dict[str, Any], told: str) -> None:
+    claim(job)
+    with pytest.raises(RunConflictError) as error:
+        claim(with_settings(job, **changes))
+    assert told in str(error.value)
+    assert str(job.run_folder) in str(error.value)
+    assert "another name" in str(error.value)
+    claim(job)  # the older run is as it was
+
+
+def test_other_inputs_are_a_conflict(job: TrainJob, tiny: TinyWorkspace) -> None:
+    claim(job)
+    others = [
+        job.model_copy(update={"teachers": ()}),
+        job.model_copy(update={"teachers": (tiny.prefix_kl_teacher(weight=0.5),)}),
+        job.model_copy(update={"teachers": (tiny.prefix_kl_teacher(cache=tiny.full_cache.folder),)}),
+        job.model_copy(update={"student": job.student.model_copy(update={"tokenizer": tiny.root / "teacher"})}),
+        job.model_copy(update={"student": job.student.model_copy(update={"max_length": 64})}),
+    ]
+    for other in others:
+        with pytest.raises(RunConflictError):
+            claim(other)
+
+
+def test_a_missing_artifact_is_named(job: TrainJob, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="nowhere holds no finished artifact"):
+        claim(job.model_copy(update={"windows": tmp_path / "nowhere"}))
+    assert not (job.run_folder / "run.json").exists()

@@ -1,0 +1,188 @@
+"""Whole runs in this process: what they leave on the disk, and that an interrupted one ends as if undisturbed."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_workspace import TinyWorkspace
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from storage.errors import StorageError
+from trainer.checkpoints import Checkpoints, checkpoint_folder
+from trainer.job import TrainJob, TrainResult
+from trainer.metrics import Metrics
+from trainer.recorder import Recorder
+
+RunAlone = Callable[[TrainJob], list[Metrics]]
+
+
+class KilledError(BaseException):
+    """Stands for a kill: nothing in the loop handles it."""
+
+
+@pytest.fixture
+def kill_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Makes the run end right after the record of a step, once."""
+    record = Recorder.record
+
+    def arm(step: int) -> None:
+        def record_and_die(self: Recorder, metrics: Metrics) -> None:
+            record(self, metrics)
+            if metrics.step == step:
+                monkeypatch.setattr(Recorder, "record", record)
+                raise KilledError
+
+        monkeypatch.setattr(Recorder, "record", record_and_die)
+
+    return arm
+
+
+def curve(records: list[Metrics]) -> list[Metrics]:
+    """The records without what depends on the clock."""
+    return [record.model_copy(update={"seconds": 0.0, "tokens_per_second": None}) for record in records]
+
+
+def with_dropout(job: TrainJob, folder: Path) -> TrainJob:
+    """The job with a student from a folder whose training draws random numbers."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=400,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        attention_dropout=0.2,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return job.model_copy(update={"student": job.student.model_copy(update={"model": folder})})
+
+
+@pytest.mark.parametrize("killed_at", [1, 3, 5, 6])
+def test_a_killed_run_goes_on_to_the_same_numbers(
+    tmp_path: Path, tiny: TinyWorkspace, run_alone: RunAlone, kill_at: Callable[[int], None], killed_at: int
+) -> None:
+    job = with_dropout(tiny.job("killed", [tiny.prefix_kl_teacher()]), tmp_path / "model")
+    undisturbed = run_alone(job.model_copy(update={"run_folder": tmp_path / "undisturbed"}))
+    killed = job.model_copy(update={"run_folder": tmp_path / "killed"})
+    kill_at(killed_at)
+    with pytest.raises(KilledError):
+        run_alone(killed)
+    assert curve(run_alone(killed)) == curve(undisturbed)
+    results = [json.loads((tmp_path / name / "result.json").read_bytes()) for name in ("undisturbed", "killed")]
+    for name in ("best_step", "best_bits_per_byte", "final_bits_per_byte", "steps"):
+        assert results[0][name] == results[1][name]
+
+
+def test_records_tell_the_whole_story(tiny: TinyWorkspace, run_alone: RunAlone) -> None:
+    records = run_alone(tiny.job("story", [tiny.prefix_kl_teacher()]))
+    assert [record.step for record in records] == list(range(7))
+    assert [record.step for record in records if record.heldout_bits_per_byte is not None] == [0, 3, 6]
+    assert records[0].loss is None
+    assert records[6].epoch == pytest.approx(6 * 8 / 24)
+    for record in records[1:]:
+        assert record.loss is not None
+        assert record.ce is not None
+        assert record.loss == pytest.approx(0.1 * record.ce + record.kd["tiny"])
+        assert record.grad_norm
+        assert record.tokens_per_second
+        assert record.tokens_per_second > 0
+    assert (records[1].learning_rate, records[2].learning_rate) == (1.5e-3, 3e-3)
+    assert records[3].seconds > records[2].seconds > 0
+
+
+def test_training_learns(tiny: TinyWorkspace, run_alone: RunAlone) -> None:
+    records = run_alone(tiny.job("learns", ce_weight=1.0, steps=40, evaluate_every=40, learning_rate=1e-2))
+    first, last = records[0].heldout_bits_per_byte, records[-1].heldout_bits_per_byte
+    assert first is not None
+    assert last is not None
+    assert last < first - 0.3
+
+
+def test_a_checkpoint_opens_with_transformers(tiny: TinyWorkspace, run_alone: RunAlone) -> None:
+    job = tiny.job("opens", ce_weight=1.0)
+    run_alone(job)
+    tokenizer = AutoTokenizer.from_pretrained(job.run_folder / "best")
+    ids = tokenizer("The import statement", return_tensors="pt")["input_ids"]
+    assert ids[0].tolist() == tiny.student.encode_batch(["The import statement"]).row(0).tolist()
+    assert torch.isfinite(AutoModelForCausalLM.from_pretrained(job.run_folder / "best")(ids).logits).all()
+
+
+def test_only_the_newest_and_the_best_checkpoints_stay(
+    tiny: TinyWorkspace, run_alone: RunAlone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([9.0, 5.0, 7.0, 8.0, 6.0])
+    monkeypatch.setattr("trainer.heldout.HeldoutScore.bits_per_byte", property(lambda self: next(scores)))
+    job = tiny.job("kept", steps=8, evaluate_every=2, checkpoint_every=1)
+    run_alone(job)
+    kept = sorted(folder.name for folder in (job.run_folder / "checkpoints").iterdir())
+    assert kept == ["step-000002", "step-000007", "step-000008"]
+    assert (job.run_folder / "best").resolve().name == "step-000002"
+    result = TrainResult.model_validate_json((job.run_folder / "result.json").read_bytes())
+    assert (result.best_step, result.best_bits_per_byte, result.final_bits_per_byte) == (2, 5.0, 6.0)
+    assert result.best_checkpoint == checkpoint_folder(job.run_folder, 2)
+
+
+def test_the_best_student_may_be_the_one_before_training(
+    tiny: TinyWorkspace, run_alone: RunAlone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([1.0, 2.0, 3.0])
+    monkeypatch.setattr("trainer.heldout.HeldoutScore.bits_per_byte", property(lambda self: next(scores)))
+    job = tiny.job("untrained")
+    run_alone(job)
+    assert (job.run_folder / "best" / "model.safetensors").resolve().parent.name == "step-000000"
+
+
+@pytest.mark.parametrize("damage", ["optimizer.pt", "trainer_state.json", "model.safetensors"])
+def test_a_damaged_checkpoint_is_not_used(tiny: TinyWorkspace, run_alone: RunAlone, damage: str) -> None:
+    job = tiny.job(f"damaged-{damage}", keep_checkpoints=3)
+    expected = run_alone(job)
+    checkpoints = Checkpoints(job.run_folder, job.student.tokenizer)
+    newest = checkpoints.newest()
+    assert newest is not None
+    assert newest.step == 6
+    path = checkpoint_folder(job.run_folder, 6) / damage
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+    older = checkpoints.newest()
+    assert older is not None
+    assert older.step in (3, 4)
+    assert curve(run_alone(job)) == curve(expected)
+
+
+def test_a_lost_best_checkpoint_is_trained_again(tiny: TinyWorkspace, run_alone: RunAlone) -> None:
+    job = tiny.job("lost", keep_checkpoints=1)
+    expected = run_alone(job)
+    best = (job.run_folder / "best").resolve()
+    shutil.rmtree(best)
+    assert Checkpoints(job.run_folder, job.student.tokenizer).newest() is None
+    assert curve(run_alone(job)) == curve(expected)
+    assert (best / "model.safetensors").is_file()
+
+
+def test_a_run_stops_when_asked_and_saves(tiny: TinyWorkspace, run_alone: RunAlone) -> None:
+    job = tiny.job("stopped", checkpoint_every=100, evaluate_every=100)
+    job.run_folder.mkdir(parents=True)
+    (job.run_folder / "stop").touch()
+    assert [record.step for record in run_alone(job)] == [0]
+    assert not (job.run_folder / "result.json").exists()
+    (job.run_folder / "stop").unlink()
+    assert len(run_alone(job)) == 7
+
+
+def test_a_checkpoint_that_cannot_be_written_is_one_clear_error(
+    tiny: TinyWorkspace, run_alone: RunAlone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(*_: object) -> None:
+        raise RuntimeError("PytorchStreamWriter failed writing file")
+
+    job = tiny.job("full", checkpoint_every=4)
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.save", no_space)
+        with pytest.raises(StorageError, match=r"cannot write the checkpoint .*step-000000"):
+            run_alone(job)
+    assert not any((job.run_folder / "checkpoints").iterdir())
+    assert len(run_alone(job)) == 7

@@ -1,0 +1,162 @@
+"""The micro-batches of a step: padded ids, the predictions that count, and every teacher's terms."""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+
+from trainer.errors import DataError
+from trainer.order import share_of, windows_of_step
+from trainer.teachers import TeacherData
+from trainer.terms import NO_TERM, Predictions, Term, TermBuilder
+from trainer.windows import StudentWindows, WindowSet
+from xtoken_core.ragged import Ragged
+from xtoken_core.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, eq=False)
+class MicroBatch:
+    """The windows of one forward pass.
+
+    ids: int64 [B, S], padded on the right with id 0.
+    predictions: the positions whose next token counts.
+    terms: one per teacher, in the order of the job.
+    """
+
+    ids: torch.Tensor
+    predictions: Predictions
+    terms: tuple[Term, ...]
+
+    def to(self, device: torch.device) -> Self:
+        """The same on another device."""
+        terms = tuple(term.to(device) for term in self.terms)
+        return type(self)(self.ids.to(device, non_blocking=True), self.predictions.to(device), terms)
+
+
+@dataclass(frozen=True, eq=False)
+class StepBatch:
+    """What one worker does in one step.
+
+    counts: float64 [1 + teachers], the predictions and each teacher's items, summed over the micro-batches.
+    tokens: student tokens, padding not counted.
+    """
+
+    micro_batches: tuple[MicroBatch, ...]
+    counts: np.ndarray
+    tokens: int
+
+    def column_scores(self, teacher: int, size: int) -> torch.Tensor:
+        """The largest logit of each of `size` teacher ids in any micro-batch; -inf where there is none."""
+        scores = [batch.terms[teacher].column_scores for batch in self.micro_batches]
+        nothing = torch.full((size,), -torch.inf)
+        return torch.stack([nothing, *(score for score in scores if score is not None)]).amax(dim=0)
+
+
+def padded_ids(ids: Ragged) -> torch.Tensor:
+    """int64 [rows, longest], padded on the right with 0.
+
+    No attention mask goes with it: a causal model's token never sees what stands behind it, so the padding changes
+    nothing before it, and its own outputs are not used.
+    """
+    padded = np.zeros((len(ids), int(ids.lengths.max())), dtype=np.int64)
+    for row, values in enumerate(ids):
+        padded[row, : len(values)] = values
+    return torch.from_numpy(padded)
+
+
+def predictions_of(ids: Ragged, loss_mask: Ragged, width: int) -> Predictions:
+    """Position p of a row predicts token p + 1 where the mask counts that token; the first token is never predicted."""
+    row = np.repeat(np.arange(len(ids)), ids.lengths)
+    token = np.arange(len(row)) - np.repeat(ids.offsets[:-1], ids.lengths)
+    counts = loss_mask.values & (token > 0)
+    return Predictions(
+        row=torch.from_numpy(row[counts]),
+        position=torch.from_numpy(token[counts] - 1),
+        targets=torch.from_numpy(ids.values[counts].astype(np.int64)),
+        shape=(len(ids), width),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class BatchBuilder:
+    """Builds one worker's batch of any step, from files alone: the same step gives the same batch at any time."""
+
+    student: StudentWindows
+    windows: WindowSet  # what is trained on
+    vocabulary: Vocabulary
+    teachers: tuple[tuple[TeacherData, TermBuilder], ...]
+    batch_windows: int
+    micro_batch_windows: int
+    seed: int
+
+    def step(self, step: int, rank: int, world_size: int) -> StepBatch:
+        """The share of step `step` that worker `rank` of `world_size` computes."""
+        chosen = windows_of_step(self.seed, step, self.batch_windows, len(self.windows))
+        windows = self.windows.take(share_of(chosen, rank, world_size)).by_length()
+        parts = np.arange(len(windows)) // self.micro_batch_windows
+        batches = tuple(self.micro_batch(windows.take(parts == part)) for part in np.unique(parts))
+        counts = [[len(batch.predictions.targets), *(term.count for term in batch.terms)] for batch in batches]
+        return StepBatch(batches, np.array(counts, dtype=np.float64).sum(axis=0), int(windows.lengths.sum()))
+
+    def micro_batch(self, windows: WindowSet) -> MicroBatch:
+        """The batch of these windows.
+
+        Raises:
+            ArtifactError: if the files of student and teacher do not belong together.
+            DataError: if the vocabulary lacks an id.
+        """
+        ids, loss_mask = self.student.tokens(windows)
+        require_known_ids(ids, self.vocabulary, self.student)
+        padded = padded_ids(ids)
+        predictions = predictions_of(ids, loss_mask, padded.shape[1])
+        terms = tuple(self._term(*teacher, windows, ids, loss_mask, predictions) for teacher in self.teachers)
+        return MicroBatch(padded, predictions, terms)
+
+    def _term(
+        self,
+        teacher: TeacherData,
+        build: TermBuilder,
+        windows: WindowSet,
+        ids: Ragged,
+        loss_mask: Ragged,
+        predictions: Predictions,
+    ) -> Term:
+        rows = teacher.read(windows, ids, loss_mask)
+        return NO_TERM if rows is None else build(rows, predictions)
+
+
+def require_known_ids(ids: Ragged, vocabulary: Vocabulary, student: StudentWindows) -> None:
+    """DataError where a token is not in the student's vocabulary."""
+    largest = int(ids.values.max())
+    if largest >= vocabulary.size:
+        raise DataError(
+            f"{student.tokens_folder} holds token {largest}, but the student's vocabulary ends at "
+            f"{vocabulary.size - 1}: tokens and student belong to different tokenizers, run `xtoken prepare` again"
+        )
+
+
+class Ahead:
+    """Builds the batch of the next step in a thread while the current one trains.
+
+    Building is mostly numba and numpy, which let the other threads run.
+    """
+
+    def __init__(self, build: Callable[[int], StepBatch], last_step: int) -> None:
+        self._build = build
+        self._last_step = last_step
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
+        self._waiting: dict[int, Future[StepBatch]] = {}
+
+    def get(self, step: int) -> StepBatch:
+        """The batch of `step`; an error while building it is raised here."""
+        future = self._waiting.pop(step, None) or self._pool.submit(self._build, step)
+        if step < self._last_step:
+            self._waiting[step + 1] = self._pool.submit(self._build, step + 1)
+        return future.result()
+
+    def close(self) -> None:
+        """Let the thread end."""
+        self._pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,87 @@
+"""Bits per byte on held-out documents: the one loss that compares across tokenizers.
+
+It is the nats of the predicted tokens, divided by ln 2 and by the bytes that these tokens spell. The first token of a
+window is not predicted and its bytes do not count; with a BOS in front of the text, that is the BOS. A special token
+(EOS) costs its nats and spells no bytes. The space that a tokenizer puts in front of a text is no byte of the text.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from trainer.batches import padded_ids, predictions_of, require_known_ids
+from trainer.group import Group
+from trainer.windows import StudentWindows, WindowSet
+from xtoken_core.losses import cross_entropy
+from xtoken_core.ragged import Ragged
+from xtoken_core.vocabulary import TokenKind, Vocabulary
+
+_SPACE = b" "
+
+
+class Logits(Protocol):
+    """A student: logits [N, V] at the places (row, position) of ids [B, S]."""
+
+    def __call__(self, ids: torch.Tensor, row: torch.Tensor, position: torch.Tensor) -> torch.Tensor: ...
+
+
+@dataclass(frozen=True)
+class HeldoutScore:
+    """Sums over held-out windows: nats of the predicted tokens and the bytes that these spell."""
+
+    nats: float
+    predicted_bytes: int
+    windows: int
+
+    @property
+    def bits_per_byte(self) -> float:
+        """The score; infinite where there was nothing to predict."""
+        return self.nats / math.log(2) / self.predicted_bytes if self.predicted_bytes else math.inf
+
+
+def token_bytes(ids: Ragged, vocabulary: Vocabulary) -> np.ndarray:
+    """How many bytes of the text each token spells, int64 [total]."""
+    spelled = vocabulary.lengths[ids.values].astype(np.int64)
+    if vocabulary.dummy_prefix:
+        for row, start in zip(ids, ids.offsets[:-1], strict=True):
+            first = _first_text(row, vocabulary)
+            if first is not None and vocabulary.token_bytes(int(row[first])).startswith(_SPACE):
+                spelled[start + first] -= 1
+    return spelled
+
+
+def _first_text(row: np.ndarray, vocabulary: Vocabulary) -> int | None:
+    text = np.flatnonzero(vocabulary.kind[row] == TokenKind.TEXT)
+    return int(text[0]) if len(text) else None
+
+
+@dataclass(frozen=True, eq=False)
+class Heldout:
+    """The held-out windows of a corpus that fit a student."""
+
+    student: StudentWindows
+    windows: WindowSet
+    vocabulary: Vocabulary
+    batch_windows: int
+
+    @torch.no_grad()
+    def score(self, logits: Logits, group: Group) -> HeldoutScore:
+        """Measure the student behind `logits`; the ranks share the windows and all get the same score."""
+        share = self.windows.by_length().take(np.arange(group.rank, len(self.windows), group.world_size))
+        starts = range(0, len(share), self.batch_windows)
+        parts = [self._sums(share.take(slice(start, start + self.batch_windows)), logits, group) for start in starts]
+        nats, spelled = group.sum(np.sum([(0.0, 0.0), *parts], axis=0))
+        return HeldoutScore(float(nats), int(spelled), len(self.windows))
+
+    def _sums(self, windows: WindowSet, logits: Logits, group: Group) -> tuple[float, float]:
+        ids, loss_mask = self.student.tokens(windows)
+        require_known_ids(ids, self.vocabulary, self.student)
+        padded = padded_ids(ids)
+        predictions = predictions_of(ids, loss_mask, padded.shape[1])
+        here = predictions.to(group.device)
+        nats = cross_entropy(logits(padded.to(group.device), here.row, here.position), here.targets)
+        predicted = ids.offsets[predictions.row.numpy()] + predictions.position.numpy() + 1
+        return float(nats.double().sum()), float(token_bytes(ids, self.vocabulary)[predicted].sum())

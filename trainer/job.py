@@ -1,0 +1,141 @@
+"""What the trainer is asked to do: plain records, cheap to import, checked before any work starts."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+LossName = Literal["prefix_kl", "p_kl"]
+LoggerName = Literal["tensorboard", "wandb", "mlflow"]
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Settings(BaseModel):
+    """Base of all settings: unknown keys are errors, values never change after they were checked."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Architecture(Settings):
+    """A new Llama-architecture student; its vocabulary size follows from its tokenizer."""
+
+    hidden_size: Positive = 192
+    intermediate_size: Positive = 512
+    layers: Positive = 4
+    heads: Positive = 6
+    kv_heads: Positive = 6
+    tie_embeddings: bool = True
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "Architecture":
+        if self.hidden_size % self.heads or self.heads % self.kv_heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} must be a multiple of heads {self.heads}, "
+                f"and heads of kv_heads {self.kv_heads}"
+            )
+        return self
+
+
+class TrainingSettings(Settings):
+    """How a student is trained; a step is one optimizer step, whatever the number of workers."""
+
+    steps: Positive = 1000
+    batch_windows: Positive = Field(default=16, description="windows per optimizer step, over all workers")
+    micro_batch_windows: Positive = Field(default=16, description="windows per forward pass of one worker")
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-4
+    warmup_steps: Annotated[int, Field(ge=0)] = 50
+    final_learning_rate: Fraction = Field(default=0.1, description="share of learning_rate at the end of the cosine")
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    ce_weight: Annotated[float, Field(ge=0)] = 0.1
+    kd_weight: Annotated[float, Field(ge=0)] = 1.0
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    seed: int = 0
+    evaluate_every: Positive = 100
+    checkpoint_every: Positive = 100
+    keep_checkpoints: Positive = Field(default=2, description="newest checkpoints kept beside the best one")
+    workers: Positive = 1
+    threads_per_worker: Annotated[int, Field(ge=0)] = Field(default=0, description="CPU threads; 0 shares all cores")
+    max_failures: Annotated[int, Field(ge=0)] = Field(default=2, description="worker failures survived per run")
+    loggers: tuple[LoggerName, ...] = ("tensorboard",)
+
+    @model_validator(mode="after")
+    def _has_a_loss(self) -> "TrainingSettings":
+        if self.ce_weight == 0 and self.kd_weight == 0:
+            raise ValueError(
+                "ce_weight and kd_weight are both 0: there is nothing to train on, set one of them above 0"
+            )
+        if self.batch_windows % self.workers:
+            raise ValueError(f"batch_windows {self.batch_windows} must be a multiple of workers {self.workers}")
+        return self
+
+
+class TeacherInputs(Settings):
+    """The files of one teacher."""
+
+    name: str
+    weight: float
+    loss: LossName
+    alignments: Path
+    cache: Path
+    vocabulary: Path
+    projection: Path | None = None  # p_kl only
+
+
+class StudentInputs(Settings):
+    """The student: `model` is a folder that transformers can open, or None for a new model of `architecture`."""
+
+    model: Path | None
+    architecture: Architecture
+    tokenizer: Path  # its files are copied into every checkpoint
+    vocabulary: Path
+    max_length: Positive
+
+
+class TrainJob(Settings):
+    """One run of the trainer; everything it reads and where it writes. Without teachers it is plain cross-entropy."""
+
+    run_folder: Path
+    windows: Path
+    student_tokens: Path
+    student: StudentInputs
+    teachers: tuple[TeacherInputs, ...]
+    settings: TrainingSettings
+
+
+class EvaluateJob(Settings):
+    """Measure one checkpoint on the held-out windows."""
+
+    checkpoint: Path
+    windows: Path
+    student_tokens: Path
+    student_vocabulary: Path
+    max_length: Positive
+    batch_windows: Positive = 16
+    tasks: tuple[str, ...] = ()  # names of lm-eval tasks; needs the `eval` extra
+    task_limit: Positive | None = None  # examples per task
+
+
+class Evaluation(Settings):
+    """What an evaluation found."""
+
+    bits_per_byte: float
+    nats: float  # summed over the predicted tokens
+    predicted_bytes: int  # bytes of the predicted tokens
+    windows: int
+    skipped_windows: int = 0  # longer than max_length
+    tasks: dict[str, dict[str, float]] = Field(default_factory=dict)
+
+
+class TrainResult(Settings):
+    """How a run ended."""
+
+    best_checkpoint: Path
+    best_step: int
+    best_bits_per_byte: float
+    final_bits_per_byte: float
+    steps: int
+    seconds: float  # training time over all attempts, without start-up
+    resumed_from: int | None = None  # the step of the checkpoint this call went on from
+    reused: bool = False  # the run was finished already

@@ -1,0 +1,172 @@
+"""The training loop that every worker runs: step, evaluate, record, save; from the newest checkpoint to the end."""
+
+import time
+
+import numpy as np
+from transformers import PreTrainedModel
+
+from storage.files import write_atomic
+from trainer.checkpoints import Best, Checkpoints, TrainerState, checkpoint_folder, load_optimizer, read_state
+from trainer.group import Group
+from trainer.job import TrainJob, TrainResult
+from trainer.metrics import Metrics
+from trainer.model import make_student, open_model
+from trainer.opened import OpenedJob, open_job
+from trainer.optimizer import learning_rate
+from trainer.recorder import Recorder
+from trainer.stepper import PreparedStep, StepOutcome, Stepper, autocast
+
+RESULT_NAME = "result.json"
+STOP_NAME = "stop"  # while the run folder holds this file, the run stops after its current step
+
+
+def run_loop(job: TrainJob, group: Group) -> None:
+    """Train `job` to its end and write its result, or until it is asked to stop.
+
+    Raises:
+        ArtifactError, StorageError, TrainerError: what trying again does not cure, on every rank (PeerFailedError where
+            another rank has the cause).
+    """
+    opened = group.together(lambda: open_job(job))
+    resume_step = _resume_step(job, group)
+    model = group.together(lambda: _open_model(job, opened, resume_step))
+    stepper = Stepper(job, group, model, opened.batches())
+    try:
+        Training(job, group, opened, stepper, resume_step).run()
+    finally:
+        stepper.close()
+
+
+def _resume_step(job: TrainJob, group: Group) -> int:
+    """The step of the checkpoint to go on from, -1 for none; rank 0 looks, so that all ranks agree."""
+    step = 0
+    if group.is_first:
+        state = Checkpoints(job.run_folder, job.student.tokenizer).newest()
+        step = -1 if state is None else state.step
+    return int(group.sum(np.array([step]))[0])
+
+
+def _open_model(job: TrainJob, opened: OpenedJob, resume_step: int) -> PreTrainedModel:
+    if resume_step >= 0:
+        return open_model(checkpoint_folder(job.run_folder, resume_step))
+    return make_student(job.student, opened.vocabulary, job.settings.seed)
+
+
+class Training:
+    """One worker's place in the run."""
+
+    def __init__(self, job: TrainJob, group: Group, opened: OpenedJob, stepper: Stepper, resume_step: int) -> None:
+        self.job, self.group, self.opened, self.stepper = job, group, opened, stepper
+        self.checkpoints = Checkpoints(job.run_folder, job.student.tokenizer)
+        self.is_new = resume_step < 0
+        self.state = TrainerState(step=0, seconds=0.0) if self.is_new else self._restore(resume_step)
+        self.saved_step = resume_step
+        self.recorder: Recorder | None = None
+
+    def run(self) -> None:
+        """Train to the end, or until asked to stop."""
+        self.group.first_only(self._open_recorder)
+        try:
+            if self.is_new:
+                self._begin()
+            while self.state.step < self.job.settings.steps and not self._asked_to_stop():
+                self._step(self.state.step + 1)
+            self._end()
+        finally:
+            if self.recorder is not None:
+                self.recorder.close()
+
+    def _end(self) -> None:
+        if self.state.step == self.job.settings.steps:
+            self.group.first_only(self._write_result)
+        elif self.state.step != self.saved_step:
+            self._save()
+
+    def _restore(self, step: int) -> TrainerState:
+        folder = checkpoint_folder(self.job.run_folder, step)
+        state = read_state(folder)
+        assert state is not None
+        self.stepper.optimizer.load_state_dict(load_optimizer(folder, self.group.device))
+        return state
+
+    def _open_recorder(self) -> None:
+        self.recorder = Recorder(self.job, -1 if self.is_new else self.state.step)
+
+    def _begin(self) -> None:
+        """The student before training is evaluated, and is the first checkpoint."""
+        self._evaluate()
+        self._record(Metrics(step=0, epoch=0, seconds=0, heldout_bits_per_byte=self.state.bits_per_byte))
+        self._save()
+
+    def _step(self, step: int) -> None:
+        started = time.perf_counter()
+        prepared = self.stepper.prepare(step)
+        outcome = self.stepper.optimize(step, prepared)
+        taken = time.perf_counter() - started
+        self.state = self.state.model_copy(update={"step": step, "seconds": self.state.seconds + taken})
+        settings = self.job.settings
+        is_last = step == settings.steps
+        evaluated = is_last or step % settings.evaluate_every == 0
+        is_best = evaluated and self._evaluate()
+        self._record(self._metrics(outcome, prepared, taken, evaluated))
+        if is_best or is_last or step % settings.checkpoint_every == 0:
+            self._save()
+
+    def _evaluate(self) -> bool:
+        """Measure the student on the held-out windows; whether it was never better."""
+        self.stepper.student.eval()
+        with autocast(self.group.device):
+            score = self.opened.heldout.score(self.stepper.student, self.group).bits_per_byte
+        is_best = self.state.best is None or score < self.state.best.bits_per_byte
+        best = Best(step=self.state.step, bits_per_byte=score) if is_best else self.state.best
+        self.state = self.state.model_copy(update={"bits_per_byte": score, "best": best})
+        return is_best
+
+    def _metrics(self, outcome: StepOutcome, prepared: PreparedStep, taken: float, evaluated: bool) -> Metrics:
+        settings, step = self.job.settings, self.state.step
+        names = [teacher.name for teacher in self.job.teachers]
+        return Metrics(
+            step=step,
+            epoch=step * settings.batch_windows / len(self.opened.windows),
+            seconds=self.state.seconds,
+            loss=outcome.loss,
+            ce=outcome.ce,
+            kd=dict(zip(names, outcome.kd, strict=True)),
+            learning_rate=learning_rate(step, settings),
+            grad_norm=outcome.grad_norm,
+            tokens_per_second=prepared.tokens / taken,
+            heldout_bits_per_byte=self.state.bits_per_byte if evaluated else None,
+        )
+
+    def _record(self, record: Metrics) -> None:
+        if self.recorder is not None:
+            self.recorder.record(record)
+
+    def _save(self) -> None:
+        self.group.first_only(self._write_checkpoint)
+        self.saved_step = self.state.step
+
+    def _write_checkpoint(self) -> None:
+        if self.recorder is not None:
+            self.recorder.sync()
+        self.checkpoints.save(self.stepper.model, self.stepper.optimizer.state_dict(), self.state)
+        self.checkpoints.prune(self.job.settings.keep_checkpoints, self.state)
+
+    def _write_result(self) -> None:
+        best = self.state.best
+        assert best is not None
+        assert self.state.bits_per_byte is not None
+        result = TrainResult(
+            best_checkpoint=checkpoint_folder(self.job.run_folder, best.step),
+            best_step=best.step,
+            best_bits_per_byte=best.bits_per_byte,
+            final_bits_per_byte=self.state.bits_per_byte,
+            steps=self.state.step,
+            seconds=self.state.seconds,
+        )
+        write_atomic(self.job.run_folder / RESULT_NAME, result.model_dump_json(indent=1).encode())
+
+    def _asked_to_stop(self) -> bool:
+        """Whether rank 0 sees the request; all ranks get its answer."""
+        sees = self.group.is_first and (self.job.run_folder / STOP_NAME).exists()
+        return bool(self.group.sum(np.array([sees]))[0])

@@ -1,0 +1,127 @@
+"""What is recorded of a run: one typed record per step, in a JSONL file that grows with it."""
+
+import json
+import logging
+import os
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from storage.files import write_atomic
+
+logger = logging.getLogger(__name__)
+
+METRICS_NAME = "metrics.jsonl"
+
+
+class Metrics(BaseModel):
+    """One step of a run, as all workers together saw it. Step 0 is the student before training, only evaluated.
+
+    How each field is reduced over the workers and micro-batches of a step: loss, ce and kd are sums over all of them
+    divided by the counts over all of them (never means of means), in nats; tokens are summed; grad_norm is that of the
+    one global gradient, before clipping; the rest is the same everywhere.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    step: int
+    epoch: float  # how often the training windows have been seen
+    seconds: float  # training time so far over all attempts; evaluation and checkpoints are not in it
+    loss: float | None = None  # kd_weight * sum of weight * kd + ce_weight * ce
+    ce: float | None = None
+    kd: dict[str, float] = {}  # by teacher, before its weight
+    learning_rate: float | None = None
+    grad_norm: float | None = None
+    tokens_per_second: float | None = None  # student tokens without padding, over all workers
+    heldout_bits_per_byte: float | None = None  # where the student was evaluated after this step
+
+
+def parse_metrics(line: bytes) -> Metrics | None:
+    """The record of one line; None for a line that was cut off while it was written."""
+    try:
+        return Metrics.model_validate(json.loads(line))
+    except ValueError:
+        return None
+
+
+def read_metrics(run_folder: Path) -> list[Metrics]:
+    """All records of a run so far, in the order of steps; empty where there are none yet."""
+    try:
+        lines = (run_folder / METRICS_NAME).read_bytes().splitlines()
+    except FileNotFoundError:
+        return []
+    return [record for record in map(parse_metrics, lines) if record is not None]
+
+
+def cut_metrics(run_folder: Path, last_step: int) -> None:
+    """Drop the records after `last_step`, so that a resumed run has each step once; -1 drops all."""
+    kept = [record for record in read_metrics(run_folder) if record.step <= last_step]
+    write_atomic(run_folder / METRICS_NAME, b"".join(_line(record) for record in kept))
+
+
+def _line(record: Metrics) -> bytes:
+    return record.model_dump_json(exclude_none=True).encode() + b"\n"
+
+
+class MetricsFile:
+    """Appends records; each line is handed to the operating system at once, so that others can follow the file."""
+
+    def __init__(self, run_folder: Path) -> None:
+        self._file = (run_folder / METRICS_NAME).open("ab", buffering=0)
+
+    def append(self, record: Metrics) -> None:
+        """Write one record."""
+        self._file.write(_line(record))
+
+    def sync(self) -> None:
+        """Make sure that what was written is on the disk."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class MetricsTail:
+    """Follows a metrics file from another process and yields each step once, in order.
+
+    A restarted worker cuts the file and repeats steps; those were seen already and are left out.
+    """
+
+    def __init__(self, run_folder: Path, after_step: int) -> None:
+        self._path = run_folder / METRICS_NAME
+        self._last_step = after_step
+        self._inode = -1
+        self._offset = 0
+
+    def new(self) -> list[Metrics]:
+        """The records that came since the last call."""
+        lines, is_new_file = self._new_lines()
+        records = [record for record in map(parse_metrics, lines) if record is not None]
+        if is_new_file:
+            self._say_what_is_repeated(records)
+        fresh = [record for record in records if record.step > self._last_step]
+        if fresh:
+            self._last_step = fresh[-1].step
+        return fresh
+
+    def _say_what_is_repeated(self, records: list[Metrics]) -> None:
+        kept = records[-1].step if records else -1
+        if kept < self._last_step:
+            logger.warning("a worker failed and was started again: it repeats the steps after %d", max(kept, 0))
+
+    def _new_lines(self) -> tuple[list[bytes], bool]:
+        """The complete lines that were added, and whether the file was replaced since the last call."""
+        is_new_file = False
+        try:
+            with self._path.open("rb") as file:
+                stat = os.fstat(file.fileno())
+                if stat.st_ino != self._inode or stat.st_size < self._offset:
+                    self._inode, self._offset, is_new_file = stat.st_ino, 0, True
+                file.seek(self._offset)
+                data = file.read()
+        except FileNotFoundError:
+            return [], False
+        complete = data[: data.rfind(b"\n") + 1]
+        self._offset += len(complete)
+        return complete.splitlines(), is_new_file

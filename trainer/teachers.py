@@ -1,0 +1,207 @@
+"""A teacher's side of the data: its alignment with the student and its cached records.
+
+What was checked when the files were opened is that they are whole; what is checked here, window by window as they are
+used, is that they belong together: the student ids of the alignment are those of the tokens artifact, and the cached
+records were made from exactly the teacher ids of the alignment.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from storage.artifact import open_artifact
+from storage.columns import from_list_column
+from storage.errors import ArtifactError
+from storage.hashing import ids_hash
+from storage.projections import load_projection
+from storage.records import KIND as CACHE_KIND
+from storage.records import StoredRecords
+from storage.vocabularies import load_vocabulary
+from trainer.errors import DataError
+from trainer.job import TeacherInputs
+from trainer.windows import StudentWindows, WindowSet, require_same_windows, rows_of
+from xtoken_core.align import AlignmentBatch
+from xtoken_core.projection import Projection
+from xtoken_core.ragged import Ragged
+from xtoken_core.topk import Codec, Records, decode
+from xtoken_core.vocabulary import Vocabulary
+
+ALIGNMENTS_KIND = "alignments"
+
+
+@dataclass(frozen=True, eq=False)
+class CacheShards:
+    """All records of a cache, found by window."""
+
+    shards: tuple[StoredRecords, ...]
+    window_ids: np.ndarray  # uint64 [rows], ascending
+    shard_of: np.ndarray  # int64 [rows]
+    row_of: np.ndarray  # int64 [rows], within the shard
+
+    @classmethod
+    def of(cls, tables: tuple[pa.Table, ...]) -> "CacheShards":
+        shards = tuple(StoredRecords.from_table(table) for table in tables)
+        ids = np.concatenate([*(shard.window_ids for shard in shards), np.empty(0, dtype=np.uint64)])
+        counts = [len(shard.window_ids) for shard in shards]
+        order = np.argsort(ids)
+        rows = np.concatenate([np.arange(count) for count in [*counts, 0]])
+        return cls(shards, ids[order], np.repeat(np.arange(len(shards)), counts)[order], rows[order])
+
+    def find(self, window_ids: np.ndarray) -> np.ndarray:
+        """Where each window is among `window_ids`, -1 for windows without records: int64 [n]."""
+        if not len(self.window_ids):
+            return np.full(len(window_ids), -1)
+        found = np.minimum(np.searchsorted(self.window_ids, window_ids), len(self.window_ids) - 1)
+        return np.where(self.window_ids[found] == window_ids, found, -1)
+
+    def ids_hash(self, place: int) -> int:
+        """The hash of the teacher ids that the records at `place` (from `find`) were made from."""
+        return int(self.shards[self.shard_of[place]].ids_hashes[self.row_of[place]])
+
+    def length(self, place: int) -> int:
+        """How many positions the window at `place` has records for."""
+        shard, row = self.shards[self.shard_of[place]], self.row_of[place]
+        return int(shard.offsets[row + 1] - shard.offsets[row])
+
+    def take(self, places: np.ndarray, positions: np.ndarray) -> Records:
+        """The decoded records at teacher positions `positions` of the windows at `places`, both [n], n >= 1."""
+        shard_of = self.shard_of[places]
+        order = np.argsort(shard_of, kind="stable")
+        parts = [
+            self.shards[shard].take(self.row_of[places[which]], positions[which])
+            for shard in np.unique(shard_of)
+            for which in [order[shard_of[order] == shard]]
+        ]
+        back = np.empty_like(order)
+        back[order] = np.arange(len(order))
+        stored = Records.concatenate(parts).take(back)
+        return decode(stored, Codec(stored.topk_logprob.dtype.name))
+
+
+@dataclass(frozen=True, eq=False)
+class TeacherRows:
+    """The windows of a micro-batch that a teacher has records for.
+
+    row: int64 [rows], which row of the micro-batch each is; place: int64 [rows], where in the cache.
+    alignment: their alignments. loss_mask: of their student ids.
+    """
+
+    row: np.ndarray
+    place: np.ndarray
+    alignment: AlignmentBatch
+    loss_mask: Ragged
+
+
+@dataclass(frozen=True, eq=False)
+class TeacherData:
+    """One teacher: what it reads like (vocabulary), where it meets the student (alignments), what it said (cache)."""
+
+    inputs: TeacherInputs
+    student: StudentWindows
+    vocabulary: Vocabulary
+    alignments: tuple[pa.Table, ...]
+    cache: CacheShards
+    projection: Projection | None
+
+    @classmethod
+    def open(cls, inputs: TeacherInputs, student: StudentWindows) -> "TeacherData":
+        """Open the teacher's artifacts, checked.
+
+        Raises:
+            ArtifactError: if one is missing or damaged, or belongs to other windows.
+            DataError: if the loss needs more than the cache holds.
+        """
+        alignments = open_artifact(inputs.alignments, ALIGNMENTS_KIND)
+        cache = open_artifact(inputs.cache, CACHE_KIND)
+        tables = tuple(alignments.table(i) for i in range(len(alignments)))
+        require_same_windows(tables, inputs.alignments, student.tables, student.tokens_folder)
+        data = cls(
+            inputs=inputs,
+            student=student,
+            vocabulary=load_vocabulary(inputs.vocabulary),
+            alignments=tables,
+            cache=CacheShards.of(tuple(cache.table(i) for i in range(len(cache)))),
+            projection=None if inputs.projection is None else load_projection(inputs.projection),
+        )
+        data._require_enough_for_loss()
+        return data
+
+    def read(self, windows: WindowSet, student_ids: Ragged, loss_mask: Ragged) -> TeacherRows | None:
+        """What this teacher has for the windows of a micro-batch; None where it has nothing.
+
+        Raises:
+            ArtifactError: if the alignment or the records were made from other ids.
+        """
+        place = self.cache.find(windows.window_ids)
+        row = np.flatnonzero(place >= 0)
+        if not len(row):
+            return None
+        table = rows_of(self.alignments, windows.take(row))
+        self._require_same_student_ids(row, table, student_ids)
+        self._require_same_teacher_ids(place[row], table)
+        masks = Ragged.from_lists([loss_mask.row(i) for i in row], bool)
+        return TeacherRows(row, place[row], alignment_of(table), masks)
+
+    def records(self, rows: TeacherRows, which: np.ndarray, positions: np.ndarray) -> Records:
+        """The records at teacher positions `positions` of the windows `which` (indices into `rows`), both [n], n >= 1.
+
+        Raises:
+            ArtifactError: if the records hold ids that the teacher's vocabulary does not have.
+        """
+        records = self.cache.take(rows.place[which], positions)
+        largest = int(records.topk_ids.max())
+        if largest >= self.vocabulary.size:
+            raise ArtifactError(
+                f"{self.inputs.cache} holds token {largest}, but {self.inputs.vocabulary} ends at "
+                f"{self.vocabulary.size - 1}: give teacher {self.inputs.name} the vocabulary its cache was made with"
+            )
+        return records
+
+    def _require_enough_for_loss(self) -> None:
+        if self.inputs.loss != "p_kl":
+            return
+        if self.projection is None:
+            raise DataError(f"p_kl of teacher {self.inputs.name} needs a projection: run `xtoken build-projection`")
+        if not all(_is_whole(shard.records) for shard in self.cache.shards):
+            k = self.cache.shards[0].records.k
+            raise DataError(
+                f"p_kl of teacher {self.inputs.name} needs the teacher's whole distribution, and {self.inputs.cache} "
+                f"keeps {k} of {self.vocabulary.size:,} tokens: cache it with k = {self.vocabulary.size}, or use "
+                "loss prefix_kl, which needs a few tokens only"
+            )
+
+    def _require_same_student_ids(self, row: np.ndarray, table: pa.Table, student_ids: Ragged) -> None:
+        aligned = from_list_column(table["student_ids"])
+        for i, window_id in enumerate(table["window_id"].to_pylist()):
+            if not np.array_equal(aligned.row(i), student_ids.row(int(row[i]))):
+                raise ArtifactError(
+                    f"window {window_id} has other student ids in {self.inputs.alignments} than in "
+                    f"{self.student.tokens_folder}: run `xtoken prepare` again"
+                )
+
+    def _require_same_teacher_ids(self, place: np.ndarray, table: pa.Table) -> None:
+        teacher_ids = from_list_column(table["teacher_ids"])
+        for i, window_id in enumerate(table["window_id"].to_pylist()):
+            ids = teacher_ids.row(i)
+            if self.cache.length(place[i]) != len(ids) or self.cache.ids_hash(place[i]) != ids_hash(ids):
+                raise ArtifactError(
+                    f"the records of window {window_id} in {self.inputs.cache} were made from other token ids than "
+                    f"{self.inputs.alignments} holds: run `xtoken cache-teacher` again for teacher {self.inputs.name}"
+                )
+
+
+def _is_whole(records: Records) -> bool:
+    """Whether nothing is left out; the first position tells, since k is the same at all of them."""
+    first = records.take(np.arange(min(1, len(records))))
+    return bool(np.isneginf(first.rest_logmass).all() and np.isneginf(first.topk_hidden_logmass).all())
+
+
+def alignment_of(table: pa.Table) -> AlignmentBatch:
+    """The alignment columns of some rows of an alignments table."""
+    ragged = ("student_chunk_ends", "teacher_chunk_ends", "chunk_exact", "chunk_kind")
+    plain = ("student_chunk_start0", "teacher_chunk_start0", "n_chunks", "n_exact", "n_bytes", "n_exact_bytes")
+    columns: dict[str, Any] = {name: from_list_column(table[name]) for name in ragged}
+    columns |= {name: table[name].to_numpy() for name in plain}
+    return AlignmentBatch(**columns)

@@ -1,0 +1,257 @@
+"""What one teacher contributes to the loss of a micro-batch, ready to be computed from the student's logits.
+
+A term is built on the CPU in the background thread and knows how many items (boundaries, chunks) it sums over before
+the student has run, so that all ranks can agree on the divisor first.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, Self
+
+import numpy as np
+import torch
+
+from trainer.teachers import TeacherData, TeacherRows
+from xtoken_core.align import AlignmentBatch, prefix_boundaries
+from xtoken_core.losses import CellBatch, PKLInputs, PKLSettings, PrefixCells, p_kl, prefix_kl
+from xtoken_core.ragged import Ragged
+from xtoken_core.topk import Records
+from xtoken_core.vocabulary import Vocabulary
+
+P_KL_COLUMNS = 8192  # teacher ids that p_kl compares; the published default
+# The logit of teacher ids and positions without a record: far below any real one, and finite, so that 0 * log 0 is 0.
+NO_LOGIT = -1e4
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """The N positions of a micro-batch whose next token counts, row by row; all int64 tensors.
+
+    row, position: [N], where they are in the padded ids. targets: [N], the token that follows.
+    shape: (B, S) of the padded ids.
+    """
+
+    row: torch.Tensor
+    position: torch.Tensor
+    targets: torch.Tensor
+    shape: tuple[int, int]
+
+    def to(self, device: torch.device) -> Self:
+        """The same on another device."""
+        row, position, targets = (
+            tensor.to(device, non_blocking=True) for tensor in (self.row, self.position, self.targets)
+        )
+        return type(self)(row, position, targets, self.shape)
+
+    def index(self, row: np.ndarray, position: np.ndarray) -> torch.Tensor:
+        """Which of the N predictions is made at each (row, position); every one of them must be there."""
+        width = self.shape[1]
+        known = (self.row * width + self.position).numpy()
+        wanted = row.astype(np.int64) * width + position
+        found = np.searchsorted(known, wanted)
+        assert np.array_equal(known[found], wanted), "a boundary lies outside the loss mask"
+        return torch.from_numpy(found)
+
+    def dense(self, logits: torch.Tensor) -> torch.Tensor:
+        """`logits` [N, V] at their places in a zero tensor [B, S, V]."""
+        return logits.new_zeros(*self.shape, logits.shape[1]).index_put((self.row, self.position), logits)
+
+
+class Term(Protocol):
+    """One teacher's part of the loss of one micro-batch."""
+
+    @property
+    def count(self) -> int:
+        """How many items the total sums over."""
+
+    @property
+    def column_scores(self) -> torch.Tensor | None:
+        """How likely each teacher id is anywhere in the micro-batch, for losses that compare the likeliest ids."""
+
+    def to(self, device: torch.device) -> Self:
+        """The same on another device."""
+
+    def total(
+        self, logits: torch.Tensor, predictions: Predictions, temperature: float, scores: torch.Tensor | None
+    ) -> torch.Tensor:
+        """The summed loss, a tensor without dimensions, from the student's `logits` [N, Vs].
+
+        scores: `column_scores`, the maximum over all micro-batches and ranks of the step.
+        """
+
+
+TermBuilder = Callable[[TeacherRows, Predictions], Term]
+
+
+def term_builder(teacher: TeacherData, student: Vocabulary) -> TermBuilder:
+    """What makes the terms of `teacher`: the part of the work that is the same for all batches is done here."""
+    if teacher.inputs.loss == "p_kl":
+        return _p_kl_builder(teacher)
+    return _prefix_kl_builder(teacher, student)
+
+
+@dataclass(frozen=True, eq=False)
+class PrefixTerm:
+    """prefix_kl at the boundaries where both models have read the same bytes.
+
+    which: int64 [n], the prediction of each boundary. cells: of the teacher's records there.
+    """
+
+    which: torch.Tensor
+    cells: CellBatch
+    column_scores: None = None
+
+    @property
+    def count(self) -> int:
+        return len(self.which)
+
+    def to(self, device: torch.device) -> "PrefixTerm":
+        return PrefixTerm(self.which.to(device, non_blocking=True), self.cells.to(device))
+
+    def total(
+        self, logits: torch.Tensor, predictions: Predictions, temperature: float, scores: torch.Tensor | None
+    ) -> torch.Tensor:
+        return prefix_kl(logits[self.which], self.cells, temperature).sum()
+
+
+def _prefix_kl_builder(teacher: TeacherData, student: Vocabulary) -> TermBuilder:
+    cells = PrefixCells.between(student, teacher.vocabulary)
+    dummy_prefix = student.dummy_prefix or teacher.vocabulary.dummy_prefix
+
+    def build(rows: TeacherRows, predictions: Predictions) -> Term:
+        found = prefix_boundaries(rows.alignment, rows.loss_mask, dummy_prefix)
+        if not len(found.row):
+            return NO_TERM
+        records = teacher.records(rows, found.row, found.teacher_position)
+        return PrefixTerm(predictions.index(rows.row[found.row], found.student_position), cells.of(records))
+
+    return build
+
+
+@dataclass(frozen=True, eq=False)
+class PKLTerm:
+    """p_kl over the chunks of the micro-batch; `inputs` lacks the student's logits until they exist."""
+
+    inputs: PKLInputs
+    count: int
+
+    @property
+    def column_scores(self) -> torch.Tensor:
+        return self.inputs.teacher_logits.amax(dim=(0, 1))
+
+    def to(self, device: torch.device) -> "PKLTerm":
+        tensors = {name: value for name, value in vars(self.inputs).items() if isinstance(value, torch.Tensor)}
+        moved: dict[str, Any] = {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
+        return PKLTerm(replace(self.inputs, **moved), self.count)
+
+    def total(
+        self, logits: torch.Tensor, predictions: Predictions, temperature: float, scores: torch.Tensor | None
+    ) -> torch.Tensor:
+        inputs = replace(self.inputs, student_logits=predictions.dense(logits))
+        settings = PKLSettings(temperature=temperature, vocab_topk=P_KL_COLUMNS)
+        return p_kl(inputs, settings, scores).loss.total
+
+
+def _p_kl_builder(teacher: TeacherData) -> TermBuilder:
+    assert teacher.projection is not None
+    indices, weights = _tensor(teacher.projection.indices), _tensor(teacher.projection.weights)
+
+    def build(rows: TeacherRows, predictions: Predictions) -> Term:
+        batch = predictions.shape[0]
+        valid = _valid_chunks(rows.alignment, rows.loss_mask)
+        student = _chunk_of_token(rows.alignment.student_chunk_start0, rows.alignment.student_chunk_ends)
+        teacher_chunk = _chunk_of_token(rows.alignment.teacher_chunk_start0, rows.alignment.teacher_chunk_ends)
+        inputs = PKLInputs(
+            student_logits=torch.empty(0),
+            teacher_logits=_teacher_logits(teacher, rows, batch),
+            student_chunk=_padded(student, rows.row, batch, -1, width=predictions.shape[1]),
+            teacher_chunk=_padded(teacher_chunk, rows.row, batch, -1),
+            pair_valid=_padded(valid, rows.row, batch, False),
+            pair_is_correct=_padded(rows.alignment.chunk_exact, rows.row, batch, False),
+            sample_mask=torch.ones(batch),
+            projection_indices=indices,
+            projection_weights=weights,
+            teacher_size=teacher.vocabulary.size,
+        )
+        return PKLTerm(inputs, int(_countable(rows.alignment, valid).sum()))
+
+    return build
+
+
+def _tensor(array: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.array(array))
+
+
+def _starts(start0: np.ndarray, ends: Ragged) -> np.ndarray:
+    """Where each chunk begins, int32 [chunks]: where the one before it ends."""
+    starts = np.concatenate([[0], ends.values[:-1]]).astype(np.int32)
+    filled = ends.lengths > 0
+    starts[ends.offsets[:-1][filled]] = start0[filled]
+    return starts
+
+
+def _chunk_of_token(start0: np.ndarray, ends: Ragged) -> Ragged:
+    """The chunk of each token, -1 for tokens before chunk 0."""
+    rows = []
+    for row in range(len(ends)):
+        lengths = np.diff(ends.row(row), prepend=start0[row])
+        rows.append(np.concatenate([np.full(start0[row], -1), np.repeat(np.arange(len(lengths)), lengths)]))
+    return Ragged.from_lists(rows, np.int64)
+
+
+def _valid_chunks(alignment: AlignmentBatch, loss_mask: Ragged) -> Ragged:
+    """The chunks with tokens on both sides whose student tokens all count, bool."""
+    starts = _starts(alignment.student_chunk_start0, alignment.student_chunk_ends)
+    ends = alignment.student_chunk_ends.values
+    counted = np.concatenate([[0], np.cumsum(loss_mask.values)])
+    row_start = np.repeat(loss_mask.offsets[:-1], alignment.student_chunk_ends.lengths)
+    all_count = counted[row_start + ends] - counted[row_start + starts] == ends - starts
+    teacher_starts = _starts(alignment.teacher_chunk_start0, alignment.teacher_chunk_ends)
+    valid = all_count & (ends > starts) & (alignment.teacher_chunk_ends.values > teacher_starts)
+    return Ragged(valid, alignment.student_chunk_ends.offsets)
+
+
+def _countable(alignment: AlignmentBatch, valid: Ragged) -> np.ndarray:
+    """Of the valid chunks those that some position predicts on both sides: not the first token of a window alone."""
+    student, teacher = alignment.student_chunk_ends.values, alignment.teacher_chunk_ends.values
+    return valid.values & (student > 1) & (teacher > 1)
+
+
+def _padded(values: Ragged, row: np.ndarray, batch: int, padding: int | bool, width: int = 0) -> torch.Tensor:
+    """The rows of `values` at the rows `row` of a padded tensor [batch, max(width, longest)]."""
+    width = max(width, int(values.lengths.max(initial=1)))
+    padded = np.full((batch, width), padding, dtype=values.values.dtype)
+    for i, target in enumerate(row.tolist()):
+        padded[target, : values.lengths[i]] = values.row(i)
+    return torch.from_numpy(padded)
+
+
+def _teacher_logits(teacher: TeacherData, rows: TeacherRows, batch: int) -> torch.Tensor:
+    """The teacher's raw logits [batch, T, Vt], put together from records that leave nothing out."""
+    lengths = np.array([teacher.cache.length(place) for place in rows.place])
+    which = np.repeat(np.arange(len(lengths)), lengths)
+    positions = np.concatenate([np.arange(length) for length in lengths])
+    records: Records = teacher.records(rows, which, positions)
+    logits = np.full((batch, lengths.max(), teacher.vocabulary.size), NO_LOGIT, dtype=np.float32)
+    values = records.topk_logprob + records.logsumexp[:, None]
+    logits[rows.row[which][:, None], positions[:, None], records.topk_ids] = np.maximum(values, NO_LOGIT)
+    return torch.from_numpy(logits)
+
+
+@dataclass(frozen=True)
+class _NoTerm:
+    """A micro-batch for which a teacher has nothing."""
+
+    count: int = 0
+    column_scores: None = None
+
+    def to(self, device: torch.device) -> "_NoTerm":
+        return self
+
+    def total(
+        self, logits: torch.Tensor, predictions: Predictions, temperature: float, scores: torch.Tensor | None
+    ) -> torch.Tensor:
+        return logits.new_zeros(())
+
+
+NO_TERM = _NoTerm()
