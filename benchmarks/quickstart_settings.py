@@ -9,6 +9,7 @@ import json
 import statistics
 import sys
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from jinja2 import Template
@@ -39,12 +40,12 @@ class Outcome:
     best: float
     best_step: int
     final: float
-    seconds: float
-    points: tuple[tuple[float, float], ...]  # (seconds, bits per byte) of every evaluation
+    step_seconds: float  # the median
+    points: tuple[tuple[int, float], ...]  # (step, bits per byte) of every evaluation
 
-    def best_within(self, seconds: float) -> float:
-        """The best that was reached in so much training time."""
-        return min(value for time, value in self.points if time <= seconds)
+    def best_until(self, step: float) -> float:
+        """The best that was reached in so many steps."""
+        return min(value for at, value in self.points if at <= step)
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Setting:
     final: tuple[float, ...]
     best_steps: tuple[int, ...]
     equal_time: tuple[float, ...]
-    seconds: float
+    step_seconds: float
 
     @property
     def mean_best(self) -> float:
@@ -72,7 +73,7 @@ def run(steps: int | None, seeds: int) -> None:
         config = config.model_copy(update={"training": config.training.model_copy(update={"steps": steps})})
     data = _data(config)
     outcomes = [outcome for kind in (CE, DISTILLED) for outcome in _search(config, data, kind, seeds)]
-    settings = _settings(outcomes)
+    settings = _settings(outcomes, config.training.steps)
     chosen = [max((s for s in settings if s.kind == kind), key=lambda s: len(s.best)) for kind in (CE, DISTILLED)]
     table = Template(TEMPLATE.read_text(), trim_blocks=True, lstrip_blocks=True)
     TABLE.write_text(table.render(settings=settings, chosen=chosen, machine=machine(), training=config.training) + "\n")
@@ -98,7 +99,7 @@ def _train(config: RunConfig, data: RunData, kind: str, learning_rate: float, se
     name = f"{kind}-{learning_rate:g}-{seed}-{settings.steps}"
     folder = run_folder(config).with_name("quickstart-settings") / name
     result = train(job.model_copy(update={"run_folder": folder, "settings": settings}))
-    points = [(m.seconds, m.heldout_bits_per_byte) for m in read_metrics(folder)]
+    records = read_metrics(folder)
     return Outcome(
         kind=kind,
         learning_rate=learning_rate,
@@ -106,17 +107,21 @@ def _train(config: RunConfig, data: RunData, kind: str, learning_rate: float, se
         best=result.best_bits_per_byte,
         best_step=result.best_step,
         final=result.final_bits_per_byte,
-        seconds=result.seconds,
-        points=tuple((seconds, value) for seconds, value in points if value is not None),
+        step_seconds=statistics.median(after.seconds - before.seconds for before, after in pairwise(records)),
+        points=tuple((m.step, m.heldout_bits_per_byte) for m in records if m.heldout_bits_per_byte is not None),
     )
 
 
-def _settings(outcomes: list[Outcome]) -> list[Setting]:
-    """Equal time: every training is cut at the seconds of the quickest cross-entropy training."""
-    limit = min(outcome.seconds for outcome in outcomes if outcome.kind == CE)
+def _settings(outcomes: list[Outcome], steps: int) -> list[Setting]:
+    """Equal time: each kind at as many steps as fit in the time of all steps of cross-entropy.
+
+    The time of a step is that of the kind's quickest training, the one that other programs disturbed least.
+    """
+    quickest = {kind: min(o.step_seconds for o in outcomes if o.kind == kind) for kind in (CE, DISTILLED)}
     settings = []
     for kind, rate in sorted({(outcome.kind, outcome.learning_rate) for outcome in outcomes}):
         same = [outcome for outcome in outcomes if (outcome.kind, outcome.learning_rate) == (kind, rate)]
+        within = steps * quickest[CE] / quickest[kind]
         settings.append(
             Setting(
                 kind=kind,
@@ -124,8 +129,8 @@ def _settings(outcomes: list[Outcome]) -> list[Setting]:
                 best=tuple(outcome.best for outcome in same),
                 final=tuple(outcome.final for outcome in same),
                 best_steps=tuple(outcome.best_step for outcome in same),
-                equal_time=tuple(outcome.best_within(limit) for outcome in same),
-                seconds=statistics.mean(outcome.seconds for outcome in same),
+                equal_time=tuple(outcome.best_until(within) for outcome in same),
+                step_seconds=quickest[kind],
             )
         )
     return settings

@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 # The server handles an update in tens of milliseconds; more often than this nobody can read.
 SECONDS_BETWEEN_UPDATES = 3.0
+SECONDS_BETWEEN_LINES = 15.0
 
 Advance = Callable[[int], None]
 
@@ -27,7 +28,7 @@ class _Reporter:
         self.title = title
         self.total = max(total, 1)
         self.done = 0
-        self.last = time.monotonic()
+        self.last = self.last_line = time.monotonic()
         self.artifact = _create(title)
 
     def advance(self, count: int) -> None:
@@ -37,7 +38,8 @@ class _Reporter:
             self.report()
 
     def report(self) -> None:
-        if not sys.stderr.isatty():
+        if not sys.stderr.isatty() and (self.done >= self.total or self.last - self.last_line >= SECONDS_BETWEEN_LINES):
+            self.last_line = self.last
             logger.info("%s: %d of %d", self.title, self.done, self.total)
         if self.artifact is not None:
             update_progress_artifact(self.artifact, progress=min(100.0, 100.0 * self.done / self.total))

@@ -3,9 +3,14 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 from real_tokenizers import write_byte_bpe, write_mistral_v1, write_tekken
 
 from xtoken_core.tokenizer import Tokenizer
+
+# The same examples at every run, and no time limit for one: a test must not fail because the machine is busy.
+settings.register_profile("reproducible", deadline=None, derandomize=True)
+settings.load_profile("reproducible")
 
 
 @pytest.fixture(scope="session")

@@ -94,8 +94,10 @@ def headline(curves: Sequence[Curve]) -> str:
     sentence = f"The {name} student needs {best:.3f} bits per byte of held-out text"
     if len(ranked) == 1:
         return f"{sentence} at its best checkpoint."
-    others = ", ".join(f"the {other} student {bits:.3f}" for bits, other in ranked[1:])
-    return f"{sentence}, {others}, each at its best checkpoint: {1 - best / ranked[1][0]:.1%} fewer."
+    others = " and ".join(
+        f"{1 - best / bits:.1%} fewer than the {other} student ({bits:.3f})" for bits, other in ranked[1:]
+    )
+    return f"{sentence}, {others}, each at its best checkpoint."
 
 
 def _tiles(report: RunReport) -> list[tuple[str, str, str]]:

@@ -196,8 +196,8 @@ def test_chunks_that_are_not_exact_stand_out(report: RunReport) -> None:
 def test_the_headline_compares_the_best_checkpoints() -> None:
     distilled, alone = Curve("distilled", (1, 2), (3.0, 2.0)), Curve("cross-entropy", (1, 2), (2.5, 2.75))
     assert headline((alone, distilled)) == (
-        "The distilled student needs 2.000 bits per byte of held-out text, the cross-entropy student 2.500, "
-        "each at its best checkpoint: 20.0% fewer."
+        "The distilled student needs 2.000 bits per byte of held-out text, "
+        "20.0% fewer than the cross-entropy student (2.500), each at its best checkpoint."
     )
     assert headline((distilled,)).endswith("2.000 bits per byte of held-out text at its best checkpoint.")
     assert headline((Curve("distilled", (1,), (math.inf,)),)) == "No student was evaluated on held-out text."

@@ -78,6 +78,10 @@ def test_parts_that_join_to_the_same_bytes_differ() -> None:
     assert len({hash64(b"ab", b"c"), hash64(b"a", b"bc"), hash64(b"abc"), hash64(b"abc", b"")}) == 4
 
 
+def test_ids_are_hashed_as_little_endian_int32() -> None:
+    assert ids_hash(np.array([1, -2])) == hash64(b"\x01\0\0\0\xfe\xff\xff\xff")
+
+
 int32 = st.integers(-(2**31), 2**31 - 1)
 
 

@@ -27,13 +27,13 @@ def ray_session() -> Iterator[None]:
     ray.shutdown()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def alone() -> Group:
     """A group of one worker, in this process."""
     return Group(0, 1, torch.device("cpu"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run_alone(alone: Group) -> Callable[[TrainJob], list[Metrics]]:
     """Trains a job in this process, without Ray, and returns its records."""
 
