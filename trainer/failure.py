@@ -10,8 +10,7 @@ from pathlib import Path
 from storage.errors import ArtifactError, StorageError
 from storage.files import write_atomic
 from trainer.errors import PeerFailedError, TrainerError
-
-FAILURE_NAME = "error.json"
+from trainer.run_files import FAILURE_NAME
 
 
 def report_failure(run_folder: Path, error: Exception) -> None:

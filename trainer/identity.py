@@ -10,8 +10,8 @@ from storage.files import write_atomic
 from storage.hashing import fingerprint
 from trainer.errors import RunConflictError
 from trainer.job import TeacherInputs, TrainJob
+from trainer.run_files import IDENTITY_NAME
 
-IDENTITY_NAME = "run.json"
 # Raised by a change to the trainer that changes the numbers of a run.
 ALGORITHM_VERSION = 1
 # Settings that say how a run is kept and shown; every other one has a part in its numbers.

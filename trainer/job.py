@@ -51,7 +51,7 @@ class TrainingSettings(Settings):
     ce_weight: Annotated[float, Field(ge=0)] = 0.1
     kd_weight: Annotated[float, Field(ge=0)] = 1.0
     temperature: Annotated[float, Field(gt=0)] = 1.0
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     evaluate_every: Positive = 100
     checkpoint_every: Positive = 100
     keep_checkpoints: Positive = Field(default=2, description="newest checkpoints kept beside the best one")

@@ -7,8 +7,7 @@ from typing import Any, Protocol
 from trainer.errors import MissingPackageError
 from trainer.job import LoggerName, TrainJob
 from trainer.metrics import Metrics
-
-TENSORBOARD_FOLDER = "tensorboard"
+from trainer.run_files import TENSORBOARD_FOLDER
 
 
 class MetricsLogger(Protocol):
@@ -60,6 +59,7 @@ class TensorBoardLogger:
     def log(self, record: Metrics) -> None:
         for name, value in scalars(record):
             self._writer.add_scalar(name, value, record.step)
+        self._writer.flush()  # a killed run keeps its curve
 
     def close(self) -> None:
         self._writer.close()

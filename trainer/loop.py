@@ -6,7 +6,7 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from storage.files import write_atomic
-from trainer.checkpoints import Best, Checkpoints, TrainerState, checkpoint_folder, load_optimizer, read_state
+from trainer.checkpoints import Checkpoints, load_optimizer
 from trainer.group import Group
 from trainer.job import TrainJob, TrainResult
 from trainer.metrics import Metrics
@@ -14,10 +14,9 @@ from trainer.model import make_student, open_model
 from trainer.opened import OpenedJob, open_job
 from trainer.optimizer import learning_rate
 from trainer.recorder import Recorder
+from trainer.run_files import RESULT_NAME, STOP_NAME, checkpoint_folder
+from trainer.state import Best, TrainerState, newest_state, sound_state
 from trainer.stepper import PreparedStep, StepOutcome, Stepper, autocast
-
-RESULT_NAME = "result.json"
-STOP_NAME = "stop"  # while the run folder holds this file, the run stops after its current step
 
 
 def run_loop(job: TrainJob, group: Group) -> None:
@@ -41,7 +40,7 @@ def _resume_step(job: TrainJob, group: Group) -> int:
     """The step of the checkpoint to go on from, -1 for none; rank 0 looks, so that all ranks agree."""
     step = 0
     if group.is_first:
-        state = Checkpoints(job.run_folder, job.student.tokenizer).newest()
+        state = newest_state(job.run_folder)
         step = -1 if state is None else state.step
     return int(group.sum(np.array([step]))[0])
 
@@ -84,8 +83,8 @@ class Training:
 
     def _restore(self, step: int) -> TrainerState:
         folder = checkpoint_folder(self.job.run_folder, step)
-        state = read_state(folder)
-        assert state is not None
+        state = sound_state(folder)
+        assert state is not None, f"{folder} was just found to be sound"
         self.stepper.optimizer.load_state_dict(load_optimizer(folder, self.group.device))
         return state
 

@@ -8,10 +8,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from storage.files import write_atomic
+from trainer.run_files import METRICS_NAME
 
 logger = logging.getLogger(__name__)
-
-METRICS_NAME = "metrics.jsonl"
 
 
 class Metrics(BaseModel):
@@ -91,6 +90,7 @@ class MetricsTail:
     def __init__(self, run_folder: Path, after_step: int) -> None:
         self._path = run_folder / METRICS_NAME
         self._last_step = after_step
+        self._has_seen_some = False
         self._inode = -1
         self._offset = 0
 
@@ -98,17 +98,13 @@ class MetricsTail:
         """The records that came since the last call."""
         lines, is_new_file = self._new_lines()
         records = [record for record in map(parse_metrics, lines) if record is not None]
-        if is_new_file:
-            self._say_what_is_repeated(records)
+        if is_new_file and self._has_seen_some:
+            logger.warning("a worker failed and was started again: it goes on after step %d", _last_step(records))
         fresh = [record for record in records if record.step > self._last_step]
         if fresh:
             self._last_step = fresh[-1].step
+            self._has_seen_some = True
         return fresh
-
-    def _say_what_is_repeated(self, records: list[Metrics]) -> None:
-        kept = records[-1].step if records else -1
-        if kept < self._last_step:
-            logger.warning("a worker failed and was started again: it repeats the steps after %d", max(kept, 0))
 
     def _new_lines(self) -> tuple[list[bytes], bool]:
         """The complete lines that were added, and whether the file was replaced since the last call."""
@@ -125,3 +121,7 @@ class MetricsTail:
         complete = data[: data.rfind(b"\n") + 1]
         self._offset += len(complete)
         return complete.splitlines(), is_new_file
+
+
+def _last_step(records: list[Metrics]) -> int:
+    return records[-1].step if records else 0

@@ -39,7 +39,7 @@ def new_llama(architecture: Architecture, vocabulary: Vocabulary, max_length: in
         eos_token_id=vocabulary.roles.get("eos"),
         pad_token_id=vocabulary.roles.get("pad"),
     )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return LlamaForCausalLM(config)
 

@@ -11,14 +11,14 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from trainer.errors import WorkersError
 from trainer.job import TrainJob
-from trainer.loop import STOP_NAME
+from trainer.run_files import RAY_FOLDER, STOP_NAME
 from trainer.worker import train_worker
 
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.25
 OBJECT_STORE_BYTES = 256 << 20  # workers read files; nothing large goes through Ray
-RAY_FOLDER = ".ray"  # Ray's own notes, in the run folder because every node must see it
+START_ATTEMPTS = 5  # a minute each, until the cluster has room for the workers
 
 
 def ensure_ray() -> None:
@@ -77,24 +77,24 @@ def scaling(workers: int) -> ScalingConfig:
 def fit(job: TrainJob, meanwhile: Callable[[], None]) -> None:
     """Run the job's workers until they are done, calling `meanwhile` a few times a second in the calling thread.
 
-    Ctrl-C asks the workers to stop after their step and to save a checkpoint, and is raised again when they did; a
-    second one does not wait.
+    Ctrl-C, and any error of `meanwhile`, asks the workers to stop after their step and to save a checkpoint, and is
+    raised again when they did; a second Ctrl-C does not wait.
 
     Raises:
-        WorkersError: if the workers failed more often than `max_failures`.
+        WorkersError: if the cluster has no room for the workers, or they failed more often than `max_failures`.
     """
     ensure_ray()
     run = _Background(_trainer(job).fit)
     try:
         run.wait(meanwhile)
-    except KeyboardInterrupt:
+    except BaseException:
         logger.warning("stopping after the current step (press Ctrl-C again not to wait)")
         (job.run_folder / STOP_NAME).touch()
         run.wait(lambda: None)
         raise
     if isinstance(run.error, TrainingFailedError):
         raise WorkersError(
-            f"the workers failed more often than max_failures = {job.settings.max_failures} allows: {run.error}\n"
+            f"Ray gave up on the workers (max_failures is {job.settings.max_failures}): {run.error}\n"
             "Checkpoints are kept: run the same command again to go on from the newest one."
         ) from run.error
     if run.error is not None:
@@ -108,12 +108,18 @@ def _trainer(job: TrainJob) -> TorchTrainer:
         train_loop_config={"job": job.model_dump_json()},
         torch_config=TorchConfig(backend="nccl" if scaling_config.use_gpu else "gloo"),
         scaling_config=scaling_config,
-        run_config=RunConfig(  # type: ignore[call-arg]  # type checkers see the class of Ray Train's first version
-            name=RAY_FOLDER,
-            storage_path=str(job.run_folder),
-            failure_config=FailureConfig(max_failures=job.settings.max_failures),
-            logging_config=LoggingConfig(log_level="WARNING"),
-        ),
+        run_config=_run_config(job),
+    )
+
+
+def _run_config(job: TrainJob) -> RunConfig:
+    # Type checkers see the classes of Ray Train's first version, which know less.
+    failures = FailureConfig(max_failures=job.settings.max_failures, controller_failure_limit=START_ATTEMPTS)  # type: ignore[call-arg]
+    return RunConfig(  # type: ignore[call-arg]
+        name=RAY_FOLDER,
+        storage_path=str(job.run_folder),
+        failure_config=failures,
+        logging_config=LoggingConfig(log_level="WARNING"),
     )
 
 

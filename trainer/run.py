@@ -9,11 +9,13 @@ from pydantic import BaseModel, ValidationError
 
 from storage.lock import artifact_lock
 from trainer.errors import TrainerError
-from trainer.failure import FAILURE_NAME, raise_failure
+from trainer.failure import raise_failure
 from trainer.identity import claim
 from trainer.job import EvaluateJob, Evaluation, TrainJob, TrainResult
 from trainer.loggers import require_loggers
 from trainer.metrics import Metrics, MetricsTail, cut_metrics, read_metrics
+from trainer.run_files import FAILURE_NAME, RESULT_NAME, STOP_NAME, WRITER_LOCK, checkpoint_folder
+from trainer.state import newest_state, sound_state
 
 __all__ = ["Metrics", "TrainerError", "evaluate", "read_metrics", "train"]
 
@@ -73,14 +75,10 @@ def _train(job: TrainJob, on_metrics: OnMetrics) -> TrainResult:
 
 def _clean_up(job: TrainJob) -> int | None:
     """Remove what an earlier attempt left; the step of the checkpoint to go on from, if there is one."""
-    from trainer.checkpoints import Checkpoints
-    from trainer.loop import RESULT_NAME, STOP_NAME
-    from trainer.worker import WRITER_LOCK
-
     with artifact_lock(job.run_folder / WRITER_LOCK):
         for name in (RESULT_NAME, STOP_NAME, FAILURE_NAME):
             (job.run_folder / name).unlink(missing_ok=True)
-        state = Checkpoints(job.run_folder, job.student.tokenizer).newest()
+        state = newest_state(job.run_folder)
         cut_metrics(job.run_folder, -1 if state is None else state.step)
     if state is None:
         return None
@@ -93,21 +91,13 @@ def _finished(job: TrainJob) -> TrainResult | None:
     result = _read_result(job)
     if result is None:
         return None
-    from trainer.checkpoints import damage, read_state
-
-    state = read_state(result.best_checkpoint)
-    problem = "it has no readable state" if state is None else damage(result.best_checkpoint, state)
-    if problem is not None:
-        logger.warning("training again what %s needs: %s", result.best_checkpoint, problem)
+    if sound_state(result.best_checkpoint) is None:
         return None
     logger.info("run %s is finished already", job.run_folder.name)
     return result.model_copy(update={"reused": True})
 
 
 def _read_result(job: TrainJob) -> TrainResult | None:
-    from trainer.checkpoints import checkpoint_folder
-    from trainer.loop import RESULT_NAME
-
     try:
         result = TrainResult.model_validate_json((job.run_folder / RESULT_NAME).read_bytes())
     except (FileNotFoundError, ValidationError):

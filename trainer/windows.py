@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from storage.artifact import Artifact, open_artifact
 from storage.columns import from_list_column
@@ -17,7 +18,7 @@ from xtoken_core.ragged import Ragged
 
 WINDOWS_KIND = "windows"
 TOKENS_KIND = "tokens"
-TRAIN, HELDOUT = "train", "heldout"
+TRAIN = "train"  # any other split is held out
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +63,7 @@ class StudentWindows:
         tables = _tables(open_artifact(tokens_folder, TOKENS_KIND))
         window_tables = _tables(windows)
         require_same_windows(tables, tokens_folder, window_tables, windows_folder)
-        is_train = [_column(table, "split") == TRAIN for table in window_tables]
+        is_train = [pc.equal(table["split"], TRAIN).to_numpy() for table in window_tables]
         return cls(windows_folder, tokens_folder, tables, _places(tables), np.concatenate([*is_train, _NO_FLAGS]))
 
     def train(self, max_length: int) -> WindowSet:

@@ -15,8 +15,7 @@ from trainer.failure import report_failure
 from trainer.group import Group
 from trainer.job import TrainJob
 from trainer.loop import run_loop
-
-WRITER_LOCK = "writer"
+from trainer.run_files import WRITER_LOCK
 
 
 def train_worker(config: dict[str, Any]) -> None:
@@ -28,6 +27,8 @@ def train_worker(config: dict[str, Any]) -> None:
     job = TrainJob.model_validate_json(config["job"])
     context = ray.train.get_context()
     group = Group(context.get_world_rank(), context.get_world_size(), get_device())
+    if group.device.type == "cuda":
+        torch.cuda.set_device(group.device)
     disable_progress_bar()
     torch.set_num_threads(worker_threads(job, context.get_local_world_size()))
     with _writer_lock(job, group):

@@ -11,10 +11,11 @@ from tiny_workspace import TinyWorkspace
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from storage.errors import StorageError
-from trainer.checkpoints import Checkpoints, checkpoint_folder
 from trainer.job import TrainJob, TrainResult
 from trainer.metrics import Metrics
 from trainer.recorder import Recorder
+from trainer.run_files import checkpoint_folder
+from trainer.state import newest_state
 
 RunAlone = Callable[[TrainJob], list[Metrics]]
 
@@ -139,15 +140,14 @@ def test_the_best_student_may_be_the_one_before_training(
 def test_a_damaged_checkpoint_is_not_used(tiny: TinyWorkspace, run_alone: RunAlone, damage: str) -> None:
     job = tiny.job(f"damaged-{damage}", keep_checkpoints=3)
     expected = run_alone(job)
-    checkpoints = Checkpoints(job.run_folder, job.student.tokenizer)
-    newest = checkpoints.newest()
+    newest = newest_state(job.run_folder)
     assert newest is not None
     assert newest.step == 6
     path = checkpoint_folder(job.run_folder, 6) / damage
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF
     path.write_bytes(data)
-    older = checkpoints.newest()
+    older = newest_state(job.run_folder)
     assert older is not None
     assert older.step in (3, 4)
     assert curve(run_alone(job)) == curve(expected)
@@ -158,7 +158,7 @@ def test_a_lost_best_checkpoint_is_trained_again(tiny: TinyWorkspace, run_alone:
     expected = run_alone(job)
     best = (job.run_folder / "best").resolve()
     shutil.rmtree(best)
-    assert Checkpoints(job.run_folder, job.student.tokenizer).newest() is None
+    assert newest_state(job.run_folder) is None
     assert curve(run_alone(job)) == curve(expected)
     assert (best / "model.safetensors").is_file()
 

@@ -48,7 +48,7 @@ def test_the_tail_sees_every_step_once(tmp_path: Path, caplog: pytest.LogCapture
         cut_metrics(tmp_path, 1)
         append(tmp_path, 2)
         assert tail.new() == []
-    assert "repeats the steps after 2" in caplog.text
+    assert "started again: it goes on after step 2" in caplog.text
     append(tmp_path, 3, 4)
     assert [r.step for r in tail.new()] == [4]
     assert tail.new() == []
