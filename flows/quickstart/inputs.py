@@ -12,8 +12,8 @@ logger = logging.getLogger(__name__)
 
 CONFIG = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 FOLDER = Path("workspace/quickstart")
-TOPIC_BYTES = 60_000
-DOCSTRING_BYTES = 40_000
+TOPIC_BYTES = 40_000
+DOCSTRING_BYTES = 25_000
 
 
 def ensure_inputs(folder: Path = FOLDER) -> None:
