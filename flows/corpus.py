@@ -1,7 +1,10 @@
 """Reading documents: parquet, Arrow, JSONL and text files, local or behind an fsspec URL, one document at a time."""
 
+import io
 import json
 import logging
+import lzma
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +22,7 @@ from storage.hashing import fingerprint
 logger = logging.getLogger(__name__)
 
 _COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
+_DAMAGE = (pa.ArrowInvalid, UnicodeDecodeError, EOFError, OSError, zlib.error, lzma.LZMAError)
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,8 @@ def find_sources(config: CorpusConfig) -> list[Source]:
 
 def _expand(pattern: str) -> list[Source]:
     filesystem, path = fsspec.core.url_to_fs(pattern)
+    if filesystem.isfile(path):  # also where the name holds [ or *
+        return [_source(filesystem, path)]
     found = sorted(path for path in filesystem.glob(path) if filesystem.isfile(path))
     return [_source(filesystem, path) for path in found]
 
@@ -76,7 +82,7 @@ def read_documents(source: Source, text_column: str) -> Iterator[str]:
                 skipped.append(f"row {number} {problem}")
             elif value:
                 yield value
-    except (pa.ArrowInvalid, json.JSONDecodeError, UnicodeDecodeError, EOFError, OSError) as error:
+    except _DAMAGE as error:
         raise CorpusError(
             f"cannot read {source.url}: {error}; repair the file or leave it out of corpus.files"
         ) from error
@@ -108,16 +114,29 @@ def _reader(source: Source) -> Any:
 
 
 def _open(source: Source) -> IO[bytes]:
+    if source.name.lower().endswith(".zst"):  # fsspec knows it only where the package zstandard is installed
+        compressed = fsspec.open(source.url, "rb").open()
+        return io.BufferedReader(pa.CompressedInputStream(compressed, "zstd"))
     return fsspec.open(source.url, "rb", compression="infer").open()
 
 
 def _read_jsonl(source: Source, column: str) -> Iterator[Any]:
     with _open(source) as file:
-        for line in file:
+        for number, line in enumerate(file, start=1):
             if line.strip():
-                row = json.loads(line)
+                row = _parse(source, number, line)
                 _require(source, column, row if isinstance(row, dict) else ())
                 yield row[column]
+
+
+def _parse(source: Source, number: int, line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:  # ValueError: not JSON, or not UTF-8
+        reason = getattr(error, "msg", error)  # the rest of json's message counts lines within the line
+        raise CorpusError(
+            f"{source.url}: line {number} is not JSON ({reason}); repair the line or leave the file out of corpus.files"
+        ) from error
 
 
 def _read_text(source: Source, _column: str) -> Iterator[Any]:

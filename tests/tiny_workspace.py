@@ -12,12 +12,13 @@ import torch
 from real_tokenizers import write_byte_bpe
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from storage.alignments import alignments_table
 from storage.artifact import Artifact, ArtifactSpec, ArtifactWriter, shard_name
 from storage.columns import from_list_column, to_list_array
 from storage.hashing import hash64, ids_hash
 from storage.projections import TABLE, TENSORS, projection_bytes, projection_table
 from storage.records import records_table
-from storage.schemas import ALIGNMENTS, TOKENS, WINDOWS
+from storage.schemas import TOKENS, WINDOWS
 from storage.vocabularies import store_vocabulary
 from trainer.job import Architecture, StudentInputs, TeacherInputs, TrainingSettings, TrainJob
 from xtoken_core.align import align_batch
@@ -178,23 +179,7 @@ def _tokens(windows: pa.Table, tokenizer: Tokenizer) -> pa.Table:
 
 def _aligned(student: pa.Table, teacher: pa.Table, ours: Vocabulary, theirs: Vocabulary) -> pa.Table:
     chunks = align_batch(from_list_column(student["ids"]), from_list_column(teacher["ids"]), ours, theirs)
-    columns = [
-        student["window_id"],
-        student["ids"],
-        teacher["ids"],
-        chunks.student_chunk_start0,
-        chunks.teacher_chunk_start0,
-        to_list_array(chunks.student_chunk_ends),
-        to_list_array(chunks.teacher_chunk_ends),
-        to_list_array(chunks.chunk_exact),
-        to_list_array(chunks.chunk_kind),
-        student["loss_mask"],
-        chunks.n_chunks,
-        chunks.n_exact,
-        chunks.n_bytes,
-        chunks.n_exact_bytes,
-    ]
-    return pa.table(columns, schema=ALIGNMENTS)
+    return alignments_table(student, teacher, chunks)
 
 
 @torch.no_grad()

@@ -6,11 +6,12 @@ records were made from exactly the teacher ids of the alignment.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from storage.alignments import KIND as ALIGNMENTS_KIND
+from storage.alignments import alignment_of
 from storage.artifact import open_artifact
 from storage.columns import from_list_column
 from storage.errors import ArtifactError
@@ -27,8 +28,6 @@ from xtoken_core.projection import Projection
 from xtoken_core.ragged import Ragged
 from xtoken_core.topk import Codec, Records, decode
 from xtoken_core.vocabulary import Vocabulary
-
-ALIGNMENTS_KIND = "alignments"
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,12 +195,3 @@ def _is_whole(records: Records) -> bool:
     """Whether nothing is left out; the first position tells, since k is the same at all of them."""
     first = records.take(np.arange(min(1, len(records))))
     return bool(np.isneginf(first.rest_logmass).all() and np.isneginf(first.topk_hidden_logmass).all())
-
-
-def alignment_of(table: pa.Table) -> AlignmentBatch:
-    """The alignment columns of some rows of an alignments table."""
-    ragged = ("student_chunk_ends", "teacher_chunk_ends", "chunk_exact", "chunk_kind")
-    plain = ("student_chunk_start0", "teacher_chunk_start0", "n_chunks", "n_exact", "n_bytes", "n_exact_bytes")
-    columns: dict[str, Any] = {name: from_list_column(table[name]) for name in ragged}
-    columns |= {name: table[name].to_numpy() for name in plain}
-    return AlignmentBatch(**columns)

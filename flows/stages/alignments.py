@@ -5,15 +5,14 @@ import pyarrow as pa
 from flows.config import RunConfig
 from flows.progress import Advance
 from flows.sharding import ShardContent, ShardStage
+from storage.alignments import KIND, alignments_table
 from storage.artifact import Artifact, ArtifactSpec, ArtifactWriter
-from storage.columns import from_list_column, to_list_array
+from storage.columns import from_list_column
 from storage.hashing import fingerprint
-from storage.schemas import ALIGNMENTS
 from storage.workspace import Workspace
 from xtoken_core.align import align_batch
 from xtoken_core.vocabulary import Vocabulary
 
-KIND = "alignments"
 ALGORITHM_VERSION = 1
 
 
@@ -46,23 +45,7 @@ def _align(
     assert student["window_id"].equals(teacher["window_id"])
     student_ids, teacher_ids = from_list_column(student["ids"]), from_list_column(teacher["ids"])
     chunks = align_batch(student_ids, teacher_ids, student_vocabulary, teacher_vocabulary)
-    columns = [
-        student["window_id"],
-        student["ids"],
-        teacher["ids"],
-        chunks.student_chunk_start0,
-        chunks.teacher_chunk_start0,
-        to_list_array(chunks.student_chunk_ends),
-        to_list_array(chunks.teacher_chunk_ends),
-        to_list_array(chunks.chunk_exact),
-        to_list_array(chunks.chunk_kind),
-        student["loss_mask"],
-        chunks.n_chunks,
-        chunks.n_exact,
-        chunks.n_bytes,
-        chunks.n_exact_bytes,
-    ]
-    table = pa.table(columns, schema=ALIGNMENTS)
+    table = alignments_table(student, teacher, chunks)
     counts = ("n_chunks", "n_exact", "n_bytes", "n_exact_bytes")
     stats = {name: float(table[name].to_numpy().sum()) for name in counts}
     tokens = {"student_tokens": float(len(student_ids.values)), "teacher_tokens": float(len(teacher_ids.values))}

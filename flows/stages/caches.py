@@ -113,15 +113,19 @@ class _Forward:
             dtype = getattr(torch, self.config.cache.dtype)
             model: Any = AutoModelForCausalLM.from_pretrained(self.folder, dtype=dtype)
             model.to(self.device).eval()
-            rows = model.get_input_embeddings().weight.shape[0]
-            used = int(self.tokenizer.vocabulary.size)
-            if rows < used and self.teacher.tokenizer is not None:
-                raise ModelError(
-                    f"teacher {self.teacher.name}: the tokenizer {self.teacher.tokenizer} has {used} ids, the model "
-                    f"{self.teacher.model} only {rows}: give the tokenizer that belongs to the model"
-                )
+            if self.teacher.tokenizer is not None:
+                self._require_row(model, self.tokenizer.vocabulary.size - 1)
             self._model = model
         return self._model
+
+    def _require_row(self, model: Any, token_id: int) -> None:
+        """A model's own tokenizer may have ids that the model has no row for, as long as no text leads to them."""
+        rows = model.get_input_embeddings().weight.shape[0]
+        if token_id >= rows:
+            raise ModelError(
+                f"teacher {self.teacher.name}: the tokenizer {self.teacher.tokenizer_reference} has the id {token_id}, "
+                f"the model {self.teacher.model} only {rows} ids: give the tokenizer that belongs to the model"
+            )
 
     @property
     def k(self) -> int:
@@ -154,13 +158,14 @@ class _Forward:
     @torch.inference_mode()
     def _records(self, rows: list[np.ndarray]) -> list[Records]:
         """The records of a batch of windows, each of its own length."""
-        lengths = [len(row) for row in rows]
+        model, lengths = self.model, [len(row) for row in rows]
+        self._require_row(model, max(int(row.max()) for row in rows))
         input_ids = torch.zeros(len(rows), max(lengths), dtype=torch.long)
         mask = torch.zeros_like(input_ids)
         for i, row in enumerate(rows):
             input_ids[i, : len(row)] = torch.from_numpy(row.astype(np.int64))
             mask[i, : len(row)] = 1
-        output = self.model(input_ids=input_ids.to(self.device), attention_mask=mask.to(self.device), use_cache=False)
+        output = model(input_ids=input_ids.to(self.device), attention_mask=mask.to(self.device), use_cache=False)
         next_ids = torch.cat([input_ids[:, 1:], torch.full((len(rows), 1), -1)], dim=1)
         next_ids[torch.arange(len(rows)), torch.tensor(lengths) - 1] = -1
         return [

@@ -1,0 +1,259 @@
+"""The command line: what a user gets wrong is one message and exit code 1, without a traceback."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from flow_inputs import ROOT, TEACHER_IDS, FlowInputs
+from real_tokenizers import write_byte_bpe
+from small_workspace import make_workspace
+
+from flows import cli
+
+XTOKEN = Path(sys.executable).with_name("xtoken")
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command left."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def xtoken(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
+    """The command in this process; it must end before any flow starts."""
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def run(*arguments: object) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["xtoken", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as exit_:
+            code = int(exit_.code or 0)
+        return Ran(code, *capfd.readouterr())
+
+    return run
+
+
+Xtoken = Callable[..., Ran]
+
+
+@pytest.fixture
+def file(inputs: FlowInputs, tmp_path: Path) -> Path:
+    """A config that works."""
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(inputs.sections(tmp_path / "workspace")))
+    return path
+
+
+def in_a_process(*arguments: object, **environment: str) -> Ran:
+    found = subprocess.run(
+        [str(XTOKEN), *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "100", **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    return Ran(found.returncode, found.stdout, found.stderr)
+
+
+def assert_one_message(ran: Ran, *parts: str) -> None:
+    assert ran.code == 1
+    assert ran.out == ""
+    assert ran.err.startswith("error: ")
+    assert ran.err.count("error:") == 1
+    assert "Traceback" not in ran.err
+    for part in parts:
+        assert part in ran.err
+
+
+COMMANDS = ("build-projection", "prepare", "cache-teacher", "distill", "evaluate")
+
+
+class TestConfigs:
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_a_path_without_file(self, xtoken: Xtoken, tmp_path: Path, command: str) -> None:
+        ran = xtoken(command, tmp_path / "no.yaml")
+        assert_one_message(
+            ran, f"cannot read the config {tmp_path / 'no.yaml'}: No such file", "give the path of a YAML"
+        )
+
+    def test_an_unknown_key(self, xtoken: Xtoken, file: Path) -> None:
+        ran = xtoken("distill", file, "training.stepz=3")
+        assert_one_message(ran, f"{file} has 1 problem(s)", "training.stepz: unknown key, check its spelling")
+
+    def test_an_impossible_value(self, xtoken: Xtoken, file: Path) -> None:
+        ran = xtoken("distill", file, "training.steps=0", "cache.top_k=-1")
+        assert_one_message(ran, "2 problem(s)", "training.steps: Input should be greater than 0, got 0", "cache.top_k")
+
+    def test_brackets_are_shown_as_they_are(self, xtoken: Xtoken, file: Path) -> None:
+        """Rich would take [bold] for markup."""
+        assert_one_message(xtoken("distill", file, "name=[bold]"), "got ['bold']")
+        assert_one_message(xtoken("distill", file, "nonsense [/red]"), "override 'nonsense [/red]' is not of the form")
+
+
+class TestInputs:
+    @pytest.mark.parametrize("command", ["prepare", "cache-teacher", "distill", "evaluate"])
+    def test_a_missing_corpus_file(self, xtoken: Xtoken, file: Path, command: str) -> None:
+        ran = xtoken(command, file, "corpus.files=[no/such.jsonl]")
+        assert_one_message(
+            ran, f"corpus.files: no/such.jsonl matches no file; check the path (it is relative to {Path.cwd()})"
+        )
+
+    def test_a_corpus_of_unknown_format(self, xtoken: Xtoken, file: Path) -> None:
+        assert_one_message(xtoken("prepare", file, f"corpus.files=['{file}']"), f"{file}: unknown format", ".parquet")
+
+    def test_no_corpus(self, xtoken: Xtoken, file: Path) -> None:
+        assert_one_message(xtoken("prepare", file, "corpus=null"), "the config has no `corpus`: name files")
+
+    def test_a_wrong_model_folder(self, xtoken: Xtoken, file: Path, inputs: FlowInputs) -> None:
+        ran = xtoken("distill", file, "teachers.0.model=./no/model")
+        assert_one_message(ran, "there is no folder ./no/model: give the folder of a model, or a hub id")
+        ran = xtoken("distill", file, f"teachers.0.model={inputs.root / 'student'}")
+        assert_one_message(
+            ran, f"{inputs.root / 'student'} holds no config.json: give the folder of a transformers model"
+        )
+
+    def test_a_wrong_student_model(self, xtoken: Xtoken, file: Path, inputs: FlowInputs) -> None:
+        student = f"student={{model: ./no/model, tokenizer: '{inputs.root / 'student'}'}}"
+        assert_one_message(xtoken("distill", file, student), "there is no folder ./no/model")
+
+    def test_a_model_without_weights(self, xtoken: Xtoken, file: Path, inputs: FlowInputs, tmp_path: Path) -> None:
+        teacher = shutil.copytree(inputs.root / "teacher", tmp_path / "teacher")
+        (teacher / "model.safetensors").unlink()
+        ran = xtoken("cache-teacher", file, f"teachers.0.model={teacher}")
+        assert_one_message(ran, f"{teacher} holds no *.safetensors: save the model with save_pretrained() first")
+
+    def test_a_teacher_without_model(self, xtoken: Xtoken, file: Path, inputs: FlowInputs) -> None:
+        ran = xtoken("distill", file, f"teachers.0={{name: one, tokenizer: '{inputs.root / 'teacher'}'}}")
+        assert_one_message(ran, "teacher one has no `model`")
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_a_tokenizer_folder_without_tokenizer(
+        self, xtoken: Xtoken, file: Path, tmp_path: Path, command: str
+    ) -> None:
+        ran = xtoken(command, file, f"student.tokenizer={tmp_path}")
+        assert_one_message(ran, f"{tmp_path} holds no tokenizer.json: give a tokenizer's folder or convert it")
+
+    def test_nothing_was_written(self, xtoken: Xtoken, file: Path, tmp_path: Path) -> None:
+        xtoken("distill", file, "corpus.files=[no/such.jsonl]")
+        assert list(tmp_path.iterdir()) == [file]
+
+
+class TestCommandLine:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["distil"], "No such command 'distil'"),
+            (["distill"], "Missing argument 'CONFIG'"),
+            (["inspect"], "Missing argument 'PATH'"),
+            (["distill", "--fast", "x"], "No such option: --fast"),
+            (["up", "--port", "x"], "Invalid value for '--port'"),
+        ],
+    )
+    def test_wrong_usage_is_exit_code_2(self, xtoken: Xtoken, arguments: list[str], message: str) -> None:
+        ran = xtoken(*arguments)
+        assert ran.code == 2
+        assert message in re.sub(r"\s+", " ", ran.err.replace("│", " "))
+        assert "Traceback" not in ran.err
+
+    @pytest.mark.parametrize("arguments", [[], ["--help"]])
+    def test_help_lists_every_command(self, xtoken: Xtoken, arguments: list[str]) -> None:
+        ran = xtoken(*arguments)
+        for command in (*COMMANDS, "quickstart", "inspect", "up", "down"):
+            assert re.search(rf"\b{command}\b", ran.out + ran.err)
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_every_command_explains_itself(self, xtoken: Xtoken, command: str) -> None:
+        ran = xtoken(command, "--help")
+        assert ran.code == 0
+        assert "key=value" in ran.out
+
+    def test_down_without_up(self, xtoken: Xtoken, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv("XTOKEN_CACHE_DIR", str(tmp_path))
+        assert xtoken("down") == Ran(0, "nothing was running\n", "")
+
+    def test_a_bug_of_ours_is_not_hidden(self, xtoken: Xtoken, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def broken(config: Any) -> None:
+            raise ZeroDivisionError("ours")
+
+        monkeypatch.setattr(cli, "check_corpus", broken)
+        with pytest.raises(ZeroDivisionError, match="ours"):
+            xtoken("prepare", file)
+
+    def test_ctrl_c_is_exit_code_130(self, xtoken: Xtoken, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def interrupted(config: Any) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(cli, "check_corpus", interrupted)
+        ran = xtoken("prepare", file)
+        assert ran.code == 130
+        assert "the same command goes on from here" in ran.err
+
+
+class TestInspect:
+    def test_every_kind(self, xtoken: Xtoken, tmp_path: Path) -> None:
+        small = make_workspace(tmp_path)
+        for kind, artifact in small.artifacts.items():
+            ran = xtoken("inspect", artifact.folder)
+            assert (ran.code, ran.err) == (0, "")
+            assert f"{kind} in " in ran.out
+            assert artifact.manifest.fingerprint in ran.out
+        ran = xtoken("inspect", small.artifacts["windows"].path("shard-00000.arrow"))
+        assert ran.code == 0
+        assert "window_id" in ran.out
+
+    @pytest.mark.parametrize("name", ["nothing", "run.yaml", "."])
+    def test_what_is_not_ours(self, xtoken: Xtoken, file: Path, name: str) -> None:
+        assert_one_message(xtoken("inspect", file.parent / name), str(file.parent / name).rstrip("."), "give a run (")
+
+
+class TestProcesses:
+    """The installed command itself, as few times as possible."""
+
+    def test_help(self) -> None:
+        ran = in_a_process("--help")
+        assert ran.code == 0
+        assert "distill" in ran.out
+        assert ran.err == ""
+
+    def test_an_error_before_any_work(self, file: Path) -> None:
+        assert_one_message(
+            in_a_process("distill", file, "training.steps=-1"), "training.steps: Input should be greater"
+        )
+
+    def test_prepare_with_overrides(self, file: Path, tmp_path: Path, prefect_server: str) -> None:
+        ran = in_a_process("prepare", file, "name=other", PREFECT_API_URL=prefect_server)
+        assert ran.code == 0, ran.err
+        assert "alignment" in ran.out
+        (folder,) = (tmp_path / "workspace" / "alignments").glob("*/llama")
+        assert f"llama: {folder}" in ran.out
+        assert "windows: " in ran.err
+        assert "Traceback" not in ran.err
+
+    def test_an_error_in_the_middle_of_a_flow(
+        self, file: Path, tmp_path: Path, inputs: FlowInputs, prefect_server: str
+    ) -> None:
+        large = write_byte_bpe(tmp_path / "large", vocab_size=TEACHER_IDS + 1)
+        ran = in_a_process("cache-teacher", file, f"teachers.0.tokenizer={large}", PREFECT_API_URL=prefect_server)
+        assert ran.code == 1
+        assert "Traceback" not in ran.err
+        last = ran.err.strip().splitlines()[-1]
+        assert last == (
+            f"error: teacher llama: the tokenizer {large} has the id {TEACHER_IDS}, the model {inputs.root}/teacher "
+            f"only {TEACHER_IDS} ids: give the tokenizer that belongs to the model"
+        )

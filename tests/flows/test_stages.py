@@ -1,0 +1,282 @@
+"""Corpus -> windows: what the rows are, and what is left of them when a run is killed or a file is damaged."""
+
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flow_inputs import FlowInputs, flip_a_byte, run_and_die, shard_bytes, write_corpus
+
+from flows.config import RunConfig
+from flows.errors import CorpusError
+from flows.prepare import prepare
+from flows.stages.windows import build_windows
+from storage.artifact import Artifact, open_artifact
+from storage.hashing import hash64
+from storage.schemas import WINDOWS
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+def document(number: int) -> str:
+    lines = range(6 + 2 * number)
+    return "\n".join(f"Line {line} of document {number}: {'words and words ' * (line % 5)}" for line in lines)
+
+
+FIRST = [document(number) for number in range(7)]
+SECOND = [FIRST[0], *(document(number) for number in range(7, 12)), FIRST[0], "short", "", "中文 😀 text " * 40]
+HOLDOUT = 0.3
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """Two files; one document is in both of them, twice in the second."""
+    write_corpus(tmp_path / "corpus" / "a.jsonl", FIRST)
+    write_corpus(tmp_path / "corpus" / "b.jsonl", SECOND)
+    return tmp_path / "corpus"
+
+
+@pytest.fixture
+def config(inputs: FlowInputs, corpus: Path, tmp_path: Path) -> RunConfig:
+    return config_of(inputs, corpus, tmp_path / "workspace")
+
+
+def config_of(inputs: FlowInputs, corpus: Path, workspace: Path, **windows: Any) -> RunConfig:
+    return inputs.config(
+        workspace,
+        corpus={"files": [str(corpus / "*.jsonl")], "holdout": HOLDOUT},
+        windows={"max_bytes": 512, "windows_per_shard": 8} | windows,
+    )
+
+
+def rows(artifact: Artifact) -> list[dict[str, Any]]:
+    return [row for index in range(len(artifact)) for row in artifact.table(index).to_pylist()]
+
+
+class TestRows:
+    @pytest.fixture
+    def windows(self, config: RunConfig) -> Artifact:
+        return build_windows(config)
+
+    def test_shards_hold_one_source_each_and_are_full_but_the_last(self, windows: Artifact) -> None:
+        tables = [windows.table(index) for index in range(len(windows))]
+        assert all(table.schema.equals(WINDOWS) for table in tables)
+        sizes = defaultdict(list)
+        for table in tables:
+            (source,) = set(table["source"].to_pylist())
+            sizes[source].append(table.num_rows)
+        assert list(sizes) == ["a.jsonl", "b.jsonl"]
+        assert all(size == 8 for found in sizes.values() for size in found[:-1])
+        assert windows.rows == sum(map(sum, sizes.values()))
+
+    def test_windows_in_order_are_the_documents(self, windows: Artifact) -> None:
+        documents: list[bytes] = []
+        for row in rows(windows):
+            if row["byte_start"] == 0:
+                documents.append(b"")
+            assert row["byte_start"] == len(documents[-1])
+            documents[-1] += row["text"].encode()
+            assert row["byte_end"] == len(documents[-1])
+        assert documents == [text.encode() for text in (*FIRST, *SECOND) if text]
+
+    def test_ids_are_unique_though_documents_repeat(self, windows: Artifact) -> None:
+        found = rows(windows)
+        assert len({row["window_id"] for row in found}) == len(found)
+        copies = Counter(row["doc_id"] for row in found if row["byte_start"] == 0)
+        assert copies[hash64(FIRST[0].encode())] == 3
+        assert sorted(copies.values())[:-1] == [1] * (len(copies) - 1)
+
+    def test_the_documents_hash_alone_decides_what_is_held_out(self, windows: Artifact) -> None:
+        for row in rows(windows):
+            assert row["split"] == ("heldout" if row["doc_id"] / 2**64 < HOLDOUT else "train")
+        assert {row["split"] for row in rows(windows)} == {"heldout", "train"}
+
+
+def test_without_holdout_everything_is_for_training(config: RunConfig) -> None:
+    assert config.corpus is not None
+    none = config.model_copy(update={"corpus": config.corpus.model_copy(update={"holdout": 0.0})})
+    assert {row["split"] for row in rows(build_windows(none))} == {"train"}
+
+
+def test_a_grown_corpus_keeps_its_ids(config: RunConfig, corpus: Path) -> None:
+    before = [(row["window_id"], row["split"]) for row in rows(build_windows(config))]
+    write_corpus(corpus / "b.jsonl", [*SECOND, FIRST[0], "new text"])
+    write_corpus(corpus / "c.jsonl", [FIRST[1]])
+    after = [(row["window_id"], row["split"]) for row in rows(build_windows(config))]
+    assert after[: len(before)] == before
+    assert len(set(after)) == len(after) > len(before)
+
+
+class TestReuse:
+    def test_the_same_corpus_elsewhere_is_not_cut_again(
+        self, inputs: FlowInputs, config: RunConfig, corpus: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        made = build_windows(config)
+        manifest = (made.folder / "manifest.json").read_bytes()
+        moved = corpus.rename(corpus.with_name("moved"))
+        again = build_windows(config_of(inputs, moved, config.workspace))
+        assert again == made
+        assert (made.folder / "manifest.json").read_bytes() == manifest
+        assert f"windows: reused {made.folder}" in caplog.text
+
+    def test_changed_text_gives_a_new_artifact(self, config: RunConfig, corpus: Path) -> None:
+        made = build_windows(config)
+        write_corpus(corpus / "a.jsonl", [*FIRST[:-1], FIRST[-1] + "!"])
+        changed = build_windows(config)
+        assert changed.folder != made.folder
+        assert open_artifact(made.folder, "windows") == made
+
+    def test_changed_settings_give_a_new_artifact(self, inputs: FlowInputs, config: RunConfig, corpus: Path) -> None:
+        other = config_of(inputs, corpus, config.workspace, max_bytes=500)
+        assert build_windows(other).folder != build_windows(config).folder
+
+
+def delete(path: Path) -> None:
+    path.unlink()
+
+
+def cut_off(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def forget(path: Path) -> None:
+    path.with_name(f"{path.name}.json").unlink()
+    (path.parent / "manifest.json").unlink()
+
+
+class TestDamage:
+    @pytest.mark.parametrize("break_it", [delete, flip_a_byte, cut_off, forget])
+    @pytest.mark.parametrize("index", [0, 4, -1])
+    def test_a_damaged_shard_is_made_again_as_it_was(
+        self, config: RunConfig, break_it: Callable[[Path], None], index: int, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        made = build_windows(config)
+        before = shard_bytes(made.folder)
+        entry = made.manifest.shards[index]
+        sources = {shard.name: shard.key.split("/")[0] for shard in made.manifest.shards}
+        others = [name for name in before if sources[name] != sources[entry.name]]
+        times = {name: made.path(name).stat().st_mtime_ns for name in others}
+        break_it(made.path(entry.name))
+        again = build_windows(config)
+        assert shard_bytes(again.folder) == before
+        assert again.manifest.files == made.manifest.files
+        assert {name: made.path(name).stat().st_mtime_ns for name in others} == times
+        assert f"reused {len(others)} shard(s) of" in caplog.text
+
+
+class TestKill:
+    def test_a_killed_process_leaves_what_the_next_one_finishes(
+        self,
+        inputs: FlowInputs,
+        config: RunConfig,
+        corpus: Path,
+        tmp_path: Path,
+        prefect_server: str,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        undisturbed = build_windows(config_of(inputs, corpus, tmp_path / "undisturbed"))
+        of_first = sum(
+            shard.key.startswith(undisturbed.manifest.shards[0].key[:32]) for shard in undisturbed.manifest.shards
+        )
+        call = "from flows.stages.windows import build_windows; build_windows(config)"
+        run_and_die(config, call, of_first + 2, prefect_server)
+        folder = config.workspace / "windows" / undisturbed.folder.name
+        assert not (folder / "manifest.json").exists()
+        assert len(list(folder.glob("shard-*.arrow"))) == of_first + 2
+
+        caplog.clear()
+        resumed = build_windows(config)
+        assert shard_bytes(resumed.folder) == shard_bytes(undisturbed.folder)
+        assert resumed.manifest.files == undisturbed.manifest.files
+        assert f"windows: reused {of_first} shard(s) of a.jsonl" in caplog.text
+        assert "of b.jsonl" not in caplog.text
+        assert list(folder.glob(".*.tmp")) == []
+
+
+class TestErrors:
+    @pytest.mark.parametrize("documents", [[], ["", ""], [None]])
+    def test_a_corpus_without_text(self, config: RunConfig, corpus: Path, documents: list) -> None:
+        write_corpus(corpus / "a.jsonl", documents)
+        write_corpus(corpus / "b.jsonl", [])
+        for _ in range(2):
+            with pytest.raises(CorpusError, match="the corpus holds no text: every row is empty"):
+                build_windows(config)
+
+    def test_an_empty_file_among_others_is_nothing_special(self, config: RunConfig, corpus: Path) -> None:
+        write_corpus(corpus / "a.jsonl", [])
+        made = build_windows(config)
+        assert made.table(0).num_rows == 0
+        assert build_windows(config) == made
+        assert {row["source"] for row in rows(made)} == {"b.jsonl"}
+
+    def test_a_damaged_file_fails_at_once_and_works_once_repaired(self, config: RunConfig, corpus: Path) -> None:
+        whole = (corpus / "b.jsonl").read_bytes()
+        (corpus / "b.jsonl").write_bytes(whole[:-9])
+        with pytest.raises(CorpusError, match=r"b\.jsonl: line 10 is not JSON"):
+            build_windows(config)
+        (corpus / "b.jsonl").write_bytes(whole)
+        assert {row["source"] for row in rows(build_windows(config))} == {"a.jsonl", "b.jsonl"}
+
+    def test_a_config_without_corpus(self, inputs: FlowInputs, tmp_path: Path) -> None:
+        with pytest.raises(CorpusError, match=r"the config has no `corpus`: name files, e\.g\. corpus"):
+            build_windows(inputs.config(tmp_path, corpus=None))
+
+
+class TestPrepare:
+    """Token ids and alignments: the loop over shards that all later stages share."""
+
+    @pytest.fixture(scope="class")
+    def workspace(self, inputs: FlowInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """Read-only: a prepared workspace."""
+        folder = tmp_path_factory.mktemp("prepared")
+        prepare(inputs.config(folder))
+        return folder
+
+    @pytest.fixture
+    def own(self, inputs: FlowInputs, workspace: Path, tmp_path: Path) -> RunConfig:
+        return inputs.config(shutil.copytree(workspace, tmp_path / "workspace"))
+
+    def test_nothing_is_made_twice(self, own: RunConfig, workspace: Path, caplog: pytest.LogCaptureFixture) -> None:
+        prepared = prepare(own)
+        assert ": made " not in caplog.text
+        assert caplog.text.count(": reused") == 4
+        for artifact in (prepared.windows, prepared.student_tokens, prepared.teachers[0].alignments):
+            there = workspace / artifact.folder.relative_to(own.workspace)
+            assert (artifact.folder / "manifest.json").read_bytes() == (there / "manifest.json").read_bytes()
+
+    @pytest.mark.parametrize("kind", ["tokens", "alignments"])
+    def test_only_the_damaged_shard_is_made_again(
+        self, own: RunConfig, kind: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        path = sorted(own.workspace.glob(f"{kind}/**/shard-00002.arrow"))[0]
+        before = shard_bytes(path.parent)
+        flip_a_byte(path)
+        prepare(own)
+        assert shard_bytes(path.parent) == before
+        assert f"rebuilding the damaged part of {kind}" in caplog.text
+        assert str(path) in caplog.text
+        assert f"reused {len(before) - 1} of {len(before)} shards" in caplog.text
+        assert "made 1 shard(s)" in caplog.text
+
+    def test_rows_of_all_artifacts_belong_to_the_same_windows(self, own: RunConfig) -> None:
+        prepared = prepare(own)
+        (teacher,) = prepared.teachers
+        assert teacher.alignments.rows == prepared.windows.rows > 0
+        for index in range(len(prepared.windows)):
+            parts = (prepared.student_tokens, teacher.tokens, teacher.alignments)
+            ids = [part.table(index)["window_id"] for part in parts]
+            assert all(found.equals(prepared.windows.table(index)["window_id"]) for found in ids)
+            aligned = teacher.alignments.table(index)
+            assert aligned["student_ids"].equals(prepared.student_tokens.table(index)["ids"])
+            assert aligned["teacher_ids"].equals(teacher.tokens.table(index)["ids"])
+
+    def test_every_byte_is_aligned_exactly(self, own: RunConfig) -> None:
+        """Both tokenizers are byte-level, so nothing may be lost; the counts are the windows' own."""
+        prepared = prepare(own)
+        total = prepared.teachers[0].alignments.manifest.total
+        corpus_bytes = sum(row["byte_end"] - row["byte_start"] for row in rows(prepared.windows))
+        assert total("n_exact_bytes") == total("n_bytes") == corpus_bytes
+        assert total("n_exact") == total("n_chunks") > 0
+        assert total("student_tokens") != total("teacher_tokens")
