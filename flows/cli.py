@@ -1,6 +1,5 @@
 """The command line: `xtoken COMMAND`. Every command checks its input before it starts anything heavy."""
 
-import logging
 import os
 import sys
 from collections.abc import Callable
@@ -10,14 +9,17 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from flows.checks import check_corpus, check_student, check_teachers, check_tokenizers
 from flows.config import RunConfig, load_config
 from flows.errors import is_users_to_fix
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-out = Console()
-err = Console(stderr=True)
+# Paths and values are printed as they are: rich would take [a, b] for markup.
+out = Console(markup=False, emoji=False)
+err = Console(stderr=True, markup=False, emoji=False)
+INTERRUPTED = 130  # what typer makes of Ctrl-C
 
 ConfigPath = Annotated[Path, typer.Argument(help="a YAML file, e.g. configs/quickstart.yaml")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, e.g. training.steps=100 teachers.0.weight=0.5")]
@@ -27,20 +29,19 @@ def main() -> None:
     """Run the command line; errors that the user can mend become one message."""
     _set_environment()
     try:
-        app(standalone_mode=False)
-    except KeyboardInterrupt:
-        err.print("interrupted: nothing finished is lost, the same command goes on from here")
-        sys.exit(130)
-    except typer.Exit as exit_:
-        sys.exit(exit_.exit_code)
+        code = app(standalone_mode=False)
     except Exception as error:
         if hasattr(error, "show"):  # click's own errors about the command line
             error.show()
             sys.exit(2)
         if not is_users_to_fix(error):
             raise
-        err.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True, markup=True)
+        err.print(Text.assemble(("error:", "bold red"), f" {error}"), highlight=False, soft_wrap=True)
         sys.exit(1)
+    if code == INTERRUPTED:
+        err.print("interrupted: nothing finished is lost, the same command goes on from here")
+    if code:
+        sys.exit(code)
 
 
 @app.command("build-projection")
@@ -98,8 +99,7 @@ def quickstart_command(overrides: Overrides = None) -> None:
     from flows.quickstart.inputs import ensure_inputs
 
     settings = load_config(QUICKSTART, overrides or ())
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    ensure_inputs()
+    ensure_inputs(say=err.print)
     for check in (check_tokenizers, check_corpus, check_teachers, check_student):
         check(settings)
     _distill(settings)
@@ -122,9 +122,7 @@ def up_command(port: int = 4200) -> None:
     from flows.quickstart.inputs import ensure_inputs
     from flows.server import state_folder, up
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    with err.status("making the quickstart's inputs, which the deployments use by default"):
-        ensure_inputs()
+    ensure_inputs(say=err.print)  # the deployments run the quickstart by default
     with err.status("starting the Prefect server and worker, applying the deployments"):
         server = up(port)
     out.print(f"Prefect UI: {server.url}   (logs: {state_folder()})", soft_wrap=True)
@@ -207,4 +205,4 @@ def _print_next_steps(config: RunConfig) -> None:
         f"tensorboard --logdir {folder}/runs/{config.name}",
         "xtoken up    # Prefect server, worker and UI",
     ):
-        out.print(f"  {command}", highlight=False, soft_wrap=True, markup=False)
+        out.print(f"  {command}", highlight=False, soft_wrap=True)

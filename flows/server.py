@@ -47,13 +47,14 @@ def state_folder() -> Path:
     return Path(os.environ.get("XTOKEN_CACHE_DIR") or Path.home() / ".cache" / "xtoken") / "server"
 
 
+def _state_file() -> Path:
+    return state_folder() / "state.json"
+
+
 def running_server() -> LocalServer | None:
     """The server that `up` started, if it answers."""
-    try:
-        server = LocalServer(**json.loads((state_folder() / "state.json").read_text()))
-    except (OSError, ValueError, TypeError):
-        return None
-    return server if _healthy(server) else None
+    server = _remembered()
+    return server if server is not None and _healthy(server) else None
 
 
 def up(port: int = 4200) -> LocalServer:
@@ -77,12 +78,10 @@ def up(port: int = 4200) -> LocalServer:
 
 def down() -> bool:
     """Stop worker and server, the worker first; False where nothing was running."""
-    path = state_folder() / "state.json"
-    if not path.is_file():
-        return False
-    server = LocalServer(**json.loads(path.read_text()))
-    stopped = [_stop(pid) for pid in (server.worker_pid, server.server_pid) if pid is not None]
-    path.unlink()
+    server = _remembered()
+    pids = (server.worker_pid, server.server_pid) if server is not None else ()
+    stopped = [_stop(pid) for pid in pids if pid is not None]
+    _state_file().unlink(missing_ok=True)
     return any(stopped)
 
 
@@ -135,7 +134,14 @@ def _prefect(server: LocalServer, *arguments: str) -> None:
 
 
 def _remember(server: LocalServer) -> None:
-    write_atomic(state_folder() / "state.json", json.dumps(asdict(server)).encode())
+    write_atomic(_state_file(), json.dumps(asdict(server)).encode())
+
+
+def _remembered() -> LocalServer | None:
+    try:
+        return LocalServer(**json.loads(_state_file().read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def _healthy(server: LocalServer) -> bool:
@@ -147,24 +153,33 @@ def _healthy(server: LocalServer) -> bool:
 
 
 def _alive(pid: int) -> bool:
-    """Whether a process runs; one of our own that ended is reaped first."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
+    """Whether a process runs and is Prefect's: numbers are given out again, at the latest after a restart."""
+    return "prefect" in _command_line(pid)
+
+
+def _command_line(pid: int) -> str:
+    """Empty for a process that has ended, also where nobody has asked for its exit code yet."""
+    if not Path("/proc/self").exists():  # macOS
+        return subprocess.run(["ps", "-p", str(pid), "-o", "command="], capture_output=True, text=True).stdout
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def _stop(pid: int) -> bool:
     """Ask a process group to end, then make it; False if it had ended already."""
     if not _alive(pid):
         return False
-    os.killpg(pid, signal.SIGTERM)
+    _signal(pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_SECONDS
     while _alive(pid) and time.monotonic() < deadline:
         time.sleep(0.2)
     if _alive(pid):
-        os.killpg(pid, signal.SIGKILL)
+        _signal(pid, signal.SIGKILL)
     return True
+
+
+def _signal(group: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it ended meanwhile
+        os.killpg(group, number)

@@ -16,18 +16,19 @@ TOPIC_BYTES = 40_000
 DOCSTRING_BYTES = 25_000
 
 
-def ensure_inputs(folder: Path = FOLDER) -> None:
-    """Make what `configs/quickstart.yaml` names and is not in `folder` yet."""
-    _once(folder / "text", _make_text)
-    _once(folder / "student-tokenizer", _make_tokenizer)
-    _once(folder / "smollm2-135m-instruct", _make_teacher)
+def ensure_inputs(folder: Path = FOLDER, say: Callable[[str], None] = logger.info) -> None:
+    """Make what `configs/quickstart.yaml` names and is not in `folder` yet; `say` is told what is made."""
+    _once(folder / "text", _make_text, say)
+    _once(folder / "student-tokenizer", _make_tokenizer, say)
+    _once(folder / "smollm2-135m-instruct", _make_teacher, say)
 
 
-def _once(folder: Path, make: Callable[[Path], None]) -> None:
+def _once(folder: Path, make: Callable[[Path], None], say: Callable[[str], None]) -> None:
     """Build in a temporary folder and rename it, so that a folder under its final name is whole."""
     with artifact_lock(folder):
         if folder.is_dir():
             return
+        say(f"making {folder} (once)")
         partial = folder.with_name(f"{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
