@@ -171,15 +171,17 @@ def _stop(pid: int) -> bool:
     """Ask a process group to end, then make it; False if it had ended already."""
     if not _alive(pid):
         return False
-    _signal(pid, signal.SIGTERM)
-    deadline = time.monotonic() + STOP_SECONDS
-    while _alive(pid) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    if _alive(pid):
-        _signal(pid, signal.SIGKILL)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if _ended(pid, number):
+            break
     return True
 
 
-def _signal(group: int, number: signal.Signals) -> None:
+def _ended(group: int, number: signal.Signals) -> bool:
+    """Signal a process group; whether its leader ended in time."""
     with contextlib.suppress(ProcessLookupError):  # it ended meanwhile
         os.killpg(group, number)
+    deadline = time.monotonic() + STOP_SECONDS
+    while _alive(group) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return not _alive(group)

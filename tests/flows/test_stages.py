@@ -55,6 +55,10 @@ def rows(artifact: Artifact) -> list[dict[str, Any]]:
     return [row for index in range(len(artifact)) for row in artifact.table(index).to_pylist()]
 
 
+def written_at(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("shard-*.arrow")}
+
+
 class TestRows:
     @pytest.fixture
     def windows(self, config: RunConfig) -> Artifact:
@@ -251,10 +255,12 @@ class TestPrepare:
         self, own: RunConfig, kind: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         path = sorted(own.workspace.glob(f"{kind}/**/shard-00002.arrow"))[0]
-        before = shard_bytes(path.parent)
+        before, times = shard_bytes(path.parent), written_at(path.parent)
         flip_a_byte(path)
         prepare(own)
         assert shard_bytes(path.parent) == before
+        changed = {name for name, time in written_at(path.parent).items() if times[name] != time}
+        assert changed == {path.name}
         assert f"rebuilding the damaged part of {kind}" in caplog.text
         assert str(path) in caplog.text
         assert f"reused {len(before) - 1} of {len(before)} shards" in caplog.text
