@@ -10,7 +10,6 @@ from storage.lock import artifact_lock
 
 logger = logging.getLogger(__name__)
 
-CONFIG = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 FOLDER = Path("workspace/quickstart")
 TOPIC_BYTES = 40_000
 DOCSTRING_BYTES = 25_000

