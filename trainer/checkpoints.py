@@ -4,7 +4,6 @@ A checkpoint is written beside its final name and renamed when every byte is on 
 complete.
 """
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from transformers import PreTrainedModel
 
 from storage.digests import remember
 from storage.errors import StorageError
-from storage.files import write_atomic
+from storage.files import sync, write_atomic
 from storage.hashing import file_checksum
 from trainer.identity import tokenizer_files
 from trainer.run_files import BEST_NAME, checkpoint_folder, checkpoint_steps
@@ -46,7 +45,7 @@ class Checkpoints:
             checksums = self._write(temporary, model, optimizer, state)
             shutil.rmtree(final, ignore_errors=True)
             temporary.rename(final)
-            _sync(final.parent)
+            sync(final.parent)
             if state.best is not None:
                 self._point_to_best(state.best)
         except (OSError, RuntimeError, SafetensorError) as error:
@@ -72,7 +71,7 @@ class Checkpoints:
         torch.save(optimizer, folder / OPTIMIZER_NAME)
         checksums = {path.name: file_checksum(path) for path in sorted(folder.iterdir())}
         for name in checksums:
-            _sync(folder / name)
+            sync(folder / name)
         text = state.model_copy(update={"checksums": checksums}).model_dump_json(indent=1)
         write_atomic(folder / STATE_NAME, text.encode())
         return checksums
@@ -95,11 +94,3 @@ class Checkpoints:
 def load_optimizer(folder: Path, device: torch.device) -> dict[str, Any]:
     """The optimizer's state in the checkpoint `folder`."""
     return torch.load(folder / OPTIMIZER_NAME, map_location=device, weights_only=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -28,7 +28,7 @@ writer = ArtifactWriter(folder, SPEC)
 with artifact_lock(folder):
     for index in range(SHARDS):
         if index == 2 and moment == "in the middle of a shard":
-            files._sync = stop
+            files.sync = stop
         if index == 2 and moment == "before its receipt":
             artifact.remember = stop
         writer.write_table(shard_name(index), f"key-{index}", shard_table(index), {"rows": 100})
