@@ -13,12 +13,15 @@ import urllib.request
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import psutil
+
 from storage.files import write_atomic
 
 POOL = "local"
 START_SECONDS = 120
 STOP_SECONDS = 20
 PROJECT = Path(__file__).parents[1]
+ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 
 
 class ServerError(RuntimeError):
@@ -153,35 +156,45 @@ def _healthy(server: LocalServer) -> bool:
 
 
 def _alive(pid: int) -> bool:
-    """Whether a process runs and is Prefect's: numbers are given out again, at the latest after a restart."""
-    return "prefect" in _command_line(pid)
+    return _process(pid) is not None
 
 
-def _command_line(pid: int) -> str:
-    """Empty for a process that has ended, also where nobody has asked for its exit code yet."""
-    if not Path("/proc/self").exists():  # macOS
-        return subprocess.run(["ps", "-p", str(pid), "-o", "command="], capture_output=True, text=True).stdout
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
-    except OSError:
-        return ""
+def _process(pid: int) -> psutil.Process | None:
+    """The process, if it runs and is Prefect's: numbers are given out again, at the latest after a restart.
+
+    One that has ended does not run, also where nobody has asked for its exit code yet.
+    """
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        if process.status() not in ENDED and "prefect" in " ".join(process.cmdline()):
+            return process
+    return None
 
 
 def _stop(pid: int) -> bool:
     """Ask a process group to end, then make it; False if it had ended already."""
-    if not _alive(pid):
+    process = _process(pid)
+    if process is None:
         return False
     for number in (signal.SIGTERM, signal.SIGKILL):
-        if _ended(pid, number):
+        if _ended(process, number):
             break
     return True
 
 
-def _ended(group: int, number: signal.Signals) -> bool:
+def _ended(leader: psutil.Process, number: signal.Signals) -> bool:
     """Signal a process group; whether its leader ended in time."""
     with contextlib.suppress(ProcessLookupError):  # it ended meanwhile
-        os.killpg(group, number)
+        os.killpg(leader.pid, number)
     deadline = time.monotonic() + STOP_SECONDS
-    while _alive(group) and time.monotonic() < deadline:
+    while _runs(leader) and time.monotonic() < deadline:
         time.sleep(0.1)
-    return not _alive(group)
+    return not _runs(leader)
+
+
+def _runs(process: psutil.Process) -> bool:
+    """Asked of its state alone: the command line is gone a moment before the process is."""
+    try:
+        return process.status() not in ENDED
+    except psutil.NoSuchProcess:
+        return False

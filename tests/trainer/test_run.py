@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pyarrow as pa
 import pytest
 from tiny_workspace import TinyWorkspace, write_artifact
@@ -60,10 +61,17 @@ def wait_for_step(run_folder: Path, step: int, process: subprocess.Popen) -> Non
         time.sleep(0.05)
 
 
+def kill_all(process: subprocess.Popen) -> None:
+    """kill -9 of the process and of Ray's, which would train on for the second until they notice."""
+    for one in [process, *psutil.Process(process.pid).children(recursive=True)]:
+        one.kill()
+    process.wait()
+
+
 def test_kill_and_ctrl_c_lose_only_the_steps_since_the_last_checkpoint(
     long_job: TrainJob, undisturbed: list[Metrics], tmp_path: Path
 ) -> None:
-    """kill -9 of the process that called train(), then Ctrl-C in the next call, then a call that finishes."""
+    """kill -9 of the processes of one call of train(), then Ctrl-C in the next call, then a call that finishes."""
     path = tmp_path / "job.json"
     path.write_text(long_job.model_dump_json())
     code = (
@@ -74,8 +82,7 @@ def test_kill_and_ctrl_c_lose_only_the_steps_since_the_last_checkpoint(
     try:
         wait_for_step(long_job.run_folder, 30, process)
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        kill_all(process)
 
     seen: list[int] = []
 
