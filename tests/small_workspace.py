@@ -7,12 +7,13 @@ import numpy as np
 import pyarrow as pa
 from fakes import random_logits, records_of
 
+from storage.alignments import alignments_table
 from storage.artifact import Artifact, ArtifactSpec, ArtifactWriter, shard_name
 from storage.columns import to_list_array
 from storage.hashing import ids_hash
 from storage.projections import TABLE, TENSORS, projection_bytes, projection_table
 from storage.records import records_table
-from storage.schemas import ALIGNMENTS, TOKENS, WINDOWS
+from storage.schemas import TOKENS, WINDOWS
 from storage.vocabularies import store_vocabulary, vocabulary_spec
 from storage.workspace import Workspace
 from xtoken_core.align import align_batch
@@ -48,14 +49,16 @@ def make_workspace(root: Path, student: Tokenizer, teacher: Tokenizer) -> SmallW
     window_ids = tuple(2**63 + i for i in range(len(TEXTS)))
     workspace = Workspace(root)
     ids = {tokenizer: tokenizer.encode_batch(list(TEXTS)) for tokenizer in (student, teacher)}
+
+    def aligned(rows: tuple[int, int]) -> pa.Table:
+        ours, theirs = (_tokens(window_ids, ids[tokenizer], rows) for tokenizer in (student, teacher))
+        parts = (slice_rows(ids[tokenizer], rows) for tokenizer in (student, teacher))
+        return alignments_table(ours, theirs, align_batch(*parts, student.vocabulary, teacher.vocabulary))
+
     artifacts = {
         "windows": _sharded(workspace.windows, "windows", lambda rows: _windows(window_ids, rows)),
         "tokens": _sharded(workspace.tokens, "tokens", lambda rows: _tokens(window_ids, ids[student], rows)),
-        "alignments": _sharded(
-            lambda spec: workspace.alignments(spec, "teacher"),
-            "alignments",
-            lambda rows: alignments_table(window_ids, ids[student], ids[teacher], student, teacher, rows),
-        ),
+        "alignments": _sharded(lambda spec: workspace.alignments(spec, "teacher"), "alignments", aligned),
         "cache": _sharded(workspace.cache, "cache", lambda rows: _cache(window_ids, ids[teacher], teacher, rows)),
         "projection": _projection(workspace, student, teacher),
         "vocabulary": store_vocabulary(workspace.vocabulary(vocabulary_spec(student.vocabulary)), student.vocabulary),
@@ -99,35 +102,6 @@ def _tokens(window_ids: tuple[int, ...], ids: Ragged, rows: tuple[int, int]) -> 
     part = slice_rows(ids, rows)
     columns = [_uint64(window_ids, rows), to_list_array(part), to_list_array(_all_true(part))]
     return pa.table(columns, schema=TOKENS)
-
-
-def alignments_table(
-    window_ids: tuple[int, ...],
-    student_ids: Ragged,
-    teacher_ids: Ragged,
-    student: Tokenizer,
-    teacher: Tokenizer,
-    rows: tuple[int, int],
-) -> pa.Table:
-    ours, theirs = slice_rows(student_ids, rows), slice_rows(teacher_ids, rows)
-    found = align_batch(ours, theirs, student.vocabulary, teacher.vocabulary)
-    columns = [
-        _uint64(window_ids, rows),
-        to_list_array(ours),
-        to_list_array(theirs),
-        found.student_chunk_start0,
-        found.teacher_chunk_start0,
-        to_list_array(found.student_chunk_ends),
-        to_list_array(found.teacher_chunk_ends),
-        to_list_array(found.chunk_exact),
-        to_list_array(found.chunk_kind),
-        to_list_array(_all_true(ours)),
-        found.n_chunks,
-        found.n_exact,
-        found.n_bytes,
-        found.n_exact_bytes,
-    ]
-    return pa.table(columns, schema=ALIGNMENTS)
 
 
 def _cache(window_ids: tuple[int, ...], ids: Ragged, teacher: Tokenizer, rows: tuple[int, int]) -> pa.Table:
