@@ -8,7 +8,7 @@ export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: setup quickstart test lint types clean-venv
+.PHONY: setup quickstart test lint types
 
 setup: $(INSTALLED)
 

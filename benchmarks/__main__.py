@@ -4,8 +4,9 @@ import os
 
 import typer
 
-os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+from flows.environment import set_environment
+
+set_environment()
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)

@@ -77,14 +77,13 @@ def run(steps: int | None, seeds: int) -> None:
     data = _data(config)
     outcomes = [outcome for kind in (CE, DISTILLED) for outcome in _search(config, data, kind, seeds)]
     settings = _settings(outcomes, config.training.steps)
+    ce_weights = _try_ce_weights(config, data)
+    TABLE.write_text(_table(config, settings, ce_weights), encoding="utf-8")
     found = {
         "machine": machine(),
         "settings": [asdict(setting) for setting in settings],
-        "ce_weights": [asdict(outcome) for outcome in _try_ce_weights(config, data)],
+        "ce_weights": [asdict(outcome) for outcome in ce_weights],
     }
-    table = Template(TEMPLATE.read_text(), trim_blocks=True, lstrip_blocks=True)
-    chosen = [_chosen(settings, kind) for kind in (CE, DISTILLED)]
-    TABLE.write_text(table.render(found, chosen=chosen, training=config.training) + "\n")
     json.dump(found, sys.stdout, indent=1)
 
 
@@ -155,3 +154,12 @@ def _settings(outcomes: list[Outcome], steps: int) -> list[Setting]:
 def _chosen(settings: list[Setting], kind: str) -> Setting:
     """The one that was repeated with the other seeds; where there is one seed, the best."""
     return min((s for s in settings if s.kind == kind), key=lambda s: (-len(s.best), s.mean_best))
+
+
+def _table(config: RunConfig, settings: list[Setting], ce_weights: list[Outcome]) -> str:
+    template = Template(TEMPLATE.read_text(encoding="utf-8"), trim_blocks=True, lstrip_blocks=True)
+    chosen = [_chosen(settings, kind) for kind in (CE, DISTILLED)]
+    page = template.render(
+        settings=settings, chosen=chosen, ce_weights=ce_weights, machine=machine(), training=config.training
+    )
+    return page + "\n"

@@ -3,16 +3,17 @@
 from prefect import flow
 from prefect.artifacts import create_table_artifact
 
+from flows.checks import BUILD_PROJECTION, run_checks
 from flows.config import RunConfig
-from flows.defaults import quickstart_config
 from flows.resolve import load_tokenizer
 from flows.stages.projections import build_projection_artifact
 from storage.artifact import Artifact
 
 
 @flow(name="build-projection", flow_run_name="build-projection {config.name}", persist_result=False)
-def build_projection(config: RunConfig = quickstart_config()) -> dict[str, Artifact]:  # noqa: B008 - shown in the UI's form
+def build_projection(config: RunConfig) -> dict[str, Artifact]:
     """Build the projection of every teacher; returns them by the teacher's name."""
+    run_checks(config, BUILD_PROJECTION)
     student = load_tokenizer(config.student.tokenizer_reference)
     projections = {
         teacher.name: build_projection_artifact(

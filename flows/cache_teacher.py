@@ -3,8 +3,8 @@
 from prefect import flow
 from prefect.artifacts import create_table_artifact
 
+from flows.checks import CACHE_TEACHER, run_checks
 from flows.config import RunConfig
-from flows.defaults import quickstart_config
 from flows.prepare import Prepared, prepare
 from flows.resolve import load_tokenizer
 from flows.stages.caches import build_cache
@@ -12,8 +12,9 @@ from storage.artifact import Artifact
 
 
 @flow(name="cache-teacher", flow_run_name="cache-teacher {config.name}", persist_result=False)
-def cache_teacher(config: RunConfig = quickstart_config()) -> dict[str, Artifact]:  # noqa: B008 - shown in the UI's form
+def cache_teacher(config: RunConfig) -> dict[str, Artifact]:
     """Prepare the data if it is not there and cache every teacher's records; returns them by the teacher's name."""
+    run_checks(config, CACHE_TEACHER)
     return cache_teachers(config, prepare(config))
 
 

@@ -1,17 +1,33 @@
-"""What can be found out before any work starts: paths, formats, packages."""
+"""What can be found out before any work starts: paths, formats, packages, folders that hold something else.
 
-from flows.config import RunConfig
+Each flow begins with its list of checks; the command line asks the same list before it starts Prefect.
+"""
+
+from collections.abc import Callable, Iterable
+from importlib.util import find_spec
+from pathlib import Path
+
+from flows.claims import require_free
+from flows.config import ConfigError, RunConfig
 from flows.corpus import find_sources
-from flows.errors import CorpusError, ModelError
-from flows.resolve import model_folder, tokenizer_folder
+from flows.errors import CorpusError
+from flows.resolve import load_tokenizer, model_folder, tokenizer_fingerprint, tokenizer_folder
+from flows.trainings import checkpoint_to_evaluate
+from trainer.run import require_loggers
+from xtoken_core.models import ModelError, require_positions
+
+Check = Callable[[RunConfig], None]
+
+
+def check_student_tokenizer(config: RunConfig) -> None:
+    """Raise ModelError where the student's tokenizer is not there."""
+    _require_tokenizer(config.student.tokenizer_reference)
 
 
 def check_tokenizers(config: RunConfig) -> None:
     """Raise ModelError where a tokenizer is not there."""
     for model in (config.student, *config.teachers):
-        folder = tokenizer_folder(model.tokenizer_reference)
-        if not (folder / "tokenizer.json").is_file():
-            raise ModelError(f"{folder} holds no tokenizer.json: give a tokenizer's folder or convert it to a fast one")
+        _require_tokenizer(model.tokenizer_reference)
 
 
 def check_corpus(config: RunConfig) -> None:
@@ -22,14 +38,75 @@ def check_corpus(config: RunConfig) -> None:
 
 
 def check_teachers(config: RunConfig) -> None:
-    """Raise ModelError where a teacher's model is not there."""
-    for teacher in config.teachers:
+    """Raise ModelError where a teacher's model is not there, or cannot read windows as long as its `max_length`."""
+    for index, teacher in enumerate(config.teachers):
         if teacher.model is None:
             raise ModelError(f"teacher {teacher.name} has no `model`: its records cannot be made without one")
-        model_folder(teacher.model)
+        require_positions(model_folder(teacher.model), teacher.max_length, f"teachers.{index}.max_length")
 
 
 def check_student(config: RunConfig) -> None:
-    """Raise ModelError where the student's model is not there."""
+    """Raise ModelError where the student's model is not there, or cannot read windows as long as its `max_length`."""
     if config.student.model is not None:
-        model_folder(config.student.model)
+        require_positions(model_folder(config.student.model), config.student.max_length, "student.max_length")
+
+
+def check_holdout(config: RunConfig) -> None:
+    """Raise CorpusError where no document would be left to evaluate on."""
+    if config.corpus is not None and config.corpus.holdout == 0:
+        raise CorpusError("corpus.holdout is 0: a student is judged on held-out documents, set it above 0, e.g. 0.01")
+
+
+def check_loggers(config: RunConfig) -> None:
+    """Raise TrainerError where the package of a logger is not installed."""
+    require_loggers(config.training.loggers)
+
+
+def check_tasks(config: RunConfig) -> None:
+    """Raise ConfigError where task scores are asked for and lm-eval is not installed."""
+    if config.evaluation.tasks and find_spec("lm_eval") is None:
+        raise ConfigError(
+            "evaluation.tasks needs the package lm-eval, which is not installed: pip install 'xtoken[eval]', or leave "
+            "the tasks out"
+        )
+
+
+def check_checkpoint(config: RunConfig) -> None:
+    """Raise ModelError where the checkpoint is not there, or encodes text in another way than the student."""
+    checkpoint = checkpoint_to_evaluate(config)
+    if not (checkpoint / "config.json").is_file():
+        raise ModelError(
+            f"{checkpoint} holds no checkpoint: run `xtoken distill` first, or set evaluation.checkpoint=FOLDER"
+        )
+    require_positions(checkpoint, config.student.max_length, "student.max_length")
+    if (checkpoint / "tokenizer.json").is_file():
+        _require_same_tokenizer(checkpoint, config.student.tokenizer_reference)
+
+
+def _require_tokenizer(reference: str) -> None:
+    folder = tokenizer_folder(reference)
+    if not (folder / "tokenizer.json").is_file():
+        raise ModelError(f"{folder} holds no tokenizer.json: give a tokenizer's folder or convert it to a fast one")
+
+
+def _require_same_tokenizer(checkpoint: Path, reference: str) -> None:
+    """Ids of another tokenizer would be scored without an error, and mean something else."""
+    ours, students = load_tokenizer(str(checkpoint)), load_tokenizer(reference)
+    if tokenizer_fingerprint(ours) != tokenizer_fingerprint(students):
+        raise ModelError(
+            f"the tokenizer in {checkpoint} gives other token ids than the student's, {reference}: the score would be "
+            f"wrong; set student.tokenizer={checkpoint}, or evaluate a checkpoint of this student"
+        )
+
+
+BUILD_PROJECTION: tuple[Check, ...] = (check_tokenizers,)
+PREPARE: tuple[Check, ...] = (check_tokenizers, check_corpus)
+CACHE_TEACHER: tuple[Check, ...] = (*PREPARE, check_teachers)
+DISTILL: tuple[Check, ...] = (*CACHE_TEACHER, check_holdout, check_student, check_loggers, require_free)
+EVALUATE: tuple[Check, ...] = (check_student_tokenizer, check_corpus, check_checkpoint, check_tasks)
+
+
+def run_checks(config: RunConfig, checks: Iterable[Check]) -> None:
+    """Run a flow's checks; the first that finds something raises."""
+    for check in checks:
+        check(config)

@@ -1,8 +1,7 @@
 """The command line: `xtoken COMMAND`. Every command checks its input before it starts anything heavy."""
 
-import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,9 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows.checks import check_corpus, check_student, check_teachers, check_tokenizers
+from flows.checks import BUILD_PROJECTION, CACHE_TEACHER, DISTILL, EVALUATE, PREPARE, Check, run_checks
 from flows.config import RunConfig, load_config
+from flows.environment import set_environment
 from flows.errors import is_users_to_fix
+from storage.errors import StorageError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 # Paths and values are printed as they are: rich would take [a, b] for markup.
@@ -27,7 +28,7 @@ Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, e.g. tra
 
 def main() -> None:
     """Run the command line; errors that the user can mend become one message."""
-    _set_environment()
+    set_environment()
     try:
         code = app(standalone_mode=False)
     except Exception as error:
@@ -47,7 +48,7 @@ def main() -> None:
 @app.command("build-projection")
 def build_projection_command(config: ConfigPath, overrides: Overrides = None) -> None:
     """Build the projection between the student's vocabulary and each teacher's, with an audit."""
-    settings = _checked(config, overrides, check_tokenizers)
+    settings = _checked(config, overrides, BUILD_PROJECTION)
     from flows.build_projection import build_projection, projection_rows
 
     projections = _run(build_projection, settings)
@@ -59,7 +60,7 @@ def build_projection_command(config: ConfigPath, overrides: Overrides = None) ->
 @app.command("prepare")
 def prepare_command(config: ConfigPath, overrides: Overrides = None) -> None:
     """Cut the corpus into windows, encode them for every model and align each teacher with the student."""
-    settings = _checked(config, overrides, check_tokenizers, check_corpus)
+    settings = _checked(config, overrides, PREPARE)
     from flows.prepare import alignment_rows, prepare
 
     prepared = _run(prepare, settings)
@@ -71,7 +72,7 @@ def prepare_command(config: ConfigPath, overrides: Overrides = None) -> None:
 @app.command("cache-teacher")
 def cache_teacher_command(config: ConfigPath, overrides: Overrides = None) -> None:
     """Run every teacher over the corpus once and keep its records."""
-    settings = _checked(config, overrides, check_tokenizers, check_corpus, check_teachers)
+    settings = _checked(config, overrides, CACHE_TEACHER)
     from flows.cache_teacher import cache_rows, cache_teacher
 
     _print_table("caches", cache_rows(_run(cache_teacher, settings)))
@@ -80,13 +81,13 @@ def cache_teacher_command(config: ConfigPath, overrides: Overrides = None) -> No
 @app.command("distill")
 def distill_command(config: ConfigPath, overrides: Overrides = None) -> None:
     """The whole job: runs whatever is missing, then trains, evaluates and reports."""
-    _distill(_checked(config, overrides, check_tokenizers, check_corpus, check_teachers, check_student))
+    _distill(_checked(config, overrides, DISTILL))
 
 
 @app.command("evaluate")
 def evaluate_command(config: ConfigPath, overrides: Overrides = None) -> None:
     """Bits per byte, and task scores where asked for, of a checkpoint."""
-    settings = _checked(config, overrides, check_tokenizers, check_corpus)
+    settings = _checked(config, overrides, EVALUATE)
     from flows.evaluate import evaluate, evaluation_rows
 
     _print_table("evaluation", evaluation_rows(_run(evaluate, settings)))
@@ -100,8 +101,7 @@ def quickstart_command(overrides: Overrides = None) -> None:
 
     settings = load_config(QUICKSTART, overrides or ())
     ensure_inputs(say=err.print)
-    for check in (check_tokenizers, check_corpus, check_teachers, check_student):
-        check(settings)
+    run_checks(settings, DISTILL)
     _distill(settings)
     _print_next_steps(settings)
 
@@ -117,18 +117,32 @@ def inspect_command(
 
 
 @app.command("up")
-def up_command(port: int = 4200) -> None:
+def up_command(
+    port: Annotated[int | None, typer.Option(help="default: that of the server that runs, else 4200")] = None,
+) -> None:
     """Start a local Prefect server, work pool and worker with the deployments applied."""
-    from flows.quickstart.inputs import ensure_inputs
     from flows.server import state_folder, up
 
-    ensure_inputs(say=err.print)  # the deployments run the quickstart by default
     with err.status("starting the Prefect server and worker, applying the deployments"):
         server = up(port)
+    _make_quickstart_inputs()
     out.print(f"Prefect UI: {server.url}   (logs: {state_folder()})", soft_wrap=True)
     out.print(f"next:\n  export PREFECT_API_URL={server.api_url}", soft_wrap=True)
     out.print("  prefect deployment run build-projection/build-projection --watch")
     out.print("  prefect deployment run distill/distill --watch")
+
+
+def _make_quickstart_inputs() -> None:
+    """Make what the deployments run by default, where the worker looks for it; other configs do without."""
+    from flows.quickstart.inputs import FOLDER, ensure_inputs
+    from flows.quickstart.teacher import QuickstartError
+    from flows.server import PROJECT
+
+    try:
+        ensure_inputs(PROJECT / FOLDER, say=err.print)
+    except (QuickstartError, StorageError, OSError) as error:
+        err.print(f"warning: the quickstart's inputs are not there: {error}", soft_wrap=True)
+        err.print("the deployments run any other config; for the quickstart's run `xtoken up` again", soft_wrap=True)
 
 
 @app.command("down")
@@ -139,21 +153,9 @@ def down_command() -> None:
     out.print("stopped the worker and the server" if down() else "nothing was running")
 
 
-def _set_environment() -> None:
-    """Settings that must be in place before Prefect or Ray is imported; a user's own values win."""
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "flows,storage,trainer,xtoken_core")
-    os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
-    # A slow or busy machine needs more than the 20 s default to bring the ephemeral server up.
-    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
-
-
-def _checked(path: Path, overrides: list[str] | None, *checks: Callable[[RunConfig], None]) -> RunConfig:
+def _checked(path: Path, overrides: list[str] | None, checks: Iterable[Check]) -> RunConfig:
     config = load_config(path, overrides or ())
-    for check in checks:
-        check(config)
+    run_checks(config, checks)
     return config
 
 
@@ -168,15 +170,18 @@ def _distill(config: RunConfig) -> None:
 
 
 def _run(flow: Callable[[RunConfig], Any], config: RunConfig) -> Any:
-    """Run a flow against the server that `xtoken up` started, else the configured one, else an ephemeral one."""
+    """Run a flow against the server in PREFECT_API_URL, else the one of `xtoken up`, else an ephemeral one."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     from flows.log_filter import hide_tracebacks_of_user_errors
-    from flows.server import running_server
+    from flows.server import require_answer, running_server
 
     hide_tracebacks_of_user_errors()
-    server = running_server()
-    if server is None or PREFECT_API_URL.value():
+    configured = PREFECT_API_URL.value()
+    if configured:
+        require_answer(configured)
+    server = None if configured else running_server()
+    if server is None:
         return flow(config)
     with temporary_settings({PREFECT_API_URL: server.api_url}):
         return flow(config)

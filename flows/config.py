@@ -185,14 +185,40 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> RunConfig:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = _parse(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read the config {path}: {error.strerror}; give the path of a YAML file") from None
+    except _WrittenTwice as error:
+        raise ConfigError(f"{path}, {error}") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that does not exist
         raise ConfigError(f"{path} is not YAML: {error}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must hold a mapping of settings, not {type(data).__name__}")
     return data
+
+
+class _WrittenTwice(ValueError):
+    """A key that a YAML mapping has twice; the message names its lines."""
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that is written twice, where YAML's own loader silently takes the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        lines: dict[tuple[str, str], int] = {}
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            same, line = (key.tag, key.value), key.start_mark.line + 1
+            if same in lines:
+                raise _WrittenTwice(
+                    f"line {line}: the key {key.value!r} is there already, in line {lines[same]}: remove one of the two"
+                )
+            lines[same] = line
+        return node
+
+
+def _parse(text: str) -> Any:
+    return yaml.load(text, _UniqueKeys)
 
 
 def _follows(problem: Any) -> bool:
@@ -219,7 +245,9 @@ def _apply(data: dict[str, Any], override: str) -> None:
     for part in parents:
         target = _child(target, part, path)
     try:
-        value = yaml.safe_load(text)
+        value = _parse(text)
+    except _WrittenTwice as error:
+        raise ConfigError(f"override {override!r}, {error}") from None
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(
             f"override {override!r}: the value is not YAML: {error}; quote it if it is meant as text"

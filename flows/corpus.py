@@ -1,11 +1,15 @@
 """Reading documents: parquet, Arrow, JSONL and text files, local or behind an fsspec URL, one document at a time."""
 
+import hashlib
 import io
 import json
 import logging
 import lzma
+import tarfile
+import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -17,17 +21,23 @@ import pyarrow.parquet as pq
 from flows.config import CorpusConfig
 from flows.errors import CorpusError
 from storage.digests import file_digest
-from storage.hashing import fingerprint
+from storage.hashing import BLOCK_BYTES, fingerprint
 
 logger = logging.getLogger(__name__)
 
 _COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
-_DAMAGE = (pa.ArrowInvalid, UnicodeDecodeError, EOFError, OSError, zlib.error, lzma.LZMAError)
+_UNREADABLE = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError)
+_DAMAGE = (pa.ArrowInvalid, UnicodeDecodeError, *_UNREADABLE)
+_UNREACHABLE = (ImportError, ValueError, *_UNREADABLE)  # ImportError: fsspec names the package that a URL needs
+
+# How filesystems name what changes with a file's bytes, the hashes of the content first.
+_CHECKSUMS = ("md5Hash", "Content-MD5", "Digest", "blob_id", "sha", "hex", "CRC", "ETag", "etag")
+_TIMES = ("Last-Modified", "LastModified", "last_modified", "mtime", "modify", "modificationTime")
 
 
 @dataclass(frozen=True)
 class Source:
-    """One corpus file: where it is, its name without the folder, and a digest of its bytes."""
+    """One corpus file: where it is, its name without the folder, and a digest that changes with its bytes."""
 
     url: str
     name: str
@@ -54,18 +64,58 @@ def find_sources(config: CorpusConfig) -> list[Source]:
 
 
 def _expand(pattern: str) -> list[Source]:
-    filesystem, path = fsspec.core.url_to_fs(pattern)
+    try:
+        filesystem, path = fsspec.core.url_to_fs(pattern)
+        filesystem.invalidate_cache()  # a listing that this process remembers may be old
+        return [_source(filesystem, match, pattern) for match in _matches(filesystem, path)]
+    except _UNREACHABLE as error:
+        raise CorpusError(
+            f"corpus.files: cannot open {pattern}: {error}; check the path, and for a URL its protocol and that the "
+            "server or container can be read"
+        ) from error
+
+
+def _matches(filesystem: Any, path: str) -> list[str]:
     if filesystem.isfile(path):  # also where the name holds [ or *
-        return [_source(filesystem, path)]
-    found = sorted(path for path in filesystem.glob(path) if filesystem.isfile(path))
-    return [_source(filesystem, path) for path in found]
+        return [path]
+    return sorted(found for found in filesystem.glob(path) if filesystem.isfile(found))
 
 
-def _source(filesystem: Any, path: str) -> Source:
+def _source(filesystem: Any, path: str, pattern: str) -> Source:
     name = path.rsplit("/", 1)[-1]
     if isinstance(filesystem, fsspec.get_filesystem_class("file")):
         return Source(path, name, file_digest(Path(path)))
-    return Source(filesystem.unstrip_protocol(path), name, fingerprint(str(filesystem.ukey(path))))
+    url = filesystem.unstrip_protocol(path)
+    if "::" in pattern:  # times within a container prove nothing: archivers may set them all to one
+        return Source(_chained(pattern, url), name, _remote_digest(filesystem, path, _CHECKSUMS))
+    return Source(url, name, _remote_digest(filesystem, path, _CHECKSUMS + _TIMES))
+
+
+def _chained(pattern: str, url: str) -> str:
+    """A chained pattern (`zip://*.jsonl::file:///x.zip`) with a match in place of the link that has the wildcards.
+
+    That is the first link with a path; the caches before it (`simplecache::`) have none of their own.
+    """
+    links = pattern.split("::")
+    place = next(index for index, link in enumerate(links) if not link.removesuffix("://").isalpha())
+    return "::".join([*links[:place], url, *links[place + 1 :]])
+
+
+def _remote_digest(filesystem: Any, path: str, stamps: tuple[str, ...]) -> str:
+    """From the first of `stamps` that the filesystem knows of the file; where it knows none, from the bytes."""
+    info = filesystem.info(path)
+    for stamp in stamps:
+        if info.get(stamp):
+            return fingerprint([stamp, str(info[stamp]), info.get("size")])
+    return _checksum(filesystem, path)
+
+
+def _checksum(filesystem: Any, path: str) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    with filesystem.open(path, "rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def read_documents(source: Source, text_column: str) -> Iterator[str]:
@@ -113,11 +163,12 @@ def _reader(source: Source) -> Any:
     raise CorpusError(f"{source.url}: unknown format; corpus files end in {known} (text formats may be compressed)")
 
 
-def _open(source: Source) -> IO[bytes]:
-    if source.name.lower().endswith(".zst"):  # fsspec knows it only where the package zstandard is installed
-        compressed = fsspec.open(source.url, "rb").open()
-        return io.BufferedReader(pa.CompressedInputStream(compressed, "zstd"))
-    return fsspec.open(source.url, "rb", compression="infer").open()
+@contextmanager
+def _open(source: Source) -> Iterator[IO[bytes]]:
+    """The bytes of a source, decompressed; the file system is held meanwhile: an archive closes with it."""
+    zstd = source.name.lower().endswith(".zst")  # fsspec knows it only where the package zstandard is installed
+    with fsspec.open(source.url, "rb", compression=None if zstd else "infer") as file:
+        yield io.BufferedReader(pa.CompressedInputStream(file, "zstd")) if zstd else file
 
 
 def _read_jsonl(source: Source, column: str) -> Iterator[Any]:

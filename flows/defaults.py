@@ -2,6 +2,7 @@
 
 import functools
 from pathlib import Path
+from typing import Any
 
 from flows.config import RunConfig, load_config
 
@@ -12,3 +13,8 @@ QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
 def quickstart_config() -> RunConfig:
     """The quickstart's configuration; its relative paths are meant from the project's folder."""
     return load_config(QUICKSTART)
+
+
+def quickstart_parameters() -> dict[str, Any]:
+    """The parameters of every deployment, a step of prefect.yaml: read when the deployments are applied, not before."""
+    return {"config": quickstart_config().model_dump(mode="json")}

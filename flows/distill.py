@@ -12,14 +12,16 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.build_projection import build_projection
 from flows.cache_teacher import cache_teachers
+from flows.checks import DISTILL, run_checks
+from flows.claims import is_claimed, require_same_artifacts
 from flows.config import RunConfig
-from flows.defaults import quickstart_config
 from flows.prepare import prepare
 from flows.progress import progress
 from flows.run_report import write_run_report
-from flows.runs import RunData, run_folder, train_jobs
+from flows.runs import RunData, fingerprints, train_jobs
 from flows.stopwatch import Stopwatch
 from flows.summary import Summary, Training, summarise
+from flows.trainings import run_folder
 from storage.files import write_atomic
 from storage.lock import artifact_lock
 from trainer.job import TrainJob
@@ -27,33 +29,52 @@ from trainer.run import train
 
 logger = logging.getLogger(__name__)
 
+CONFIG = "config.yaml"
 SUMMARY = "summary.json"
 REPORT = "report.html"
 
 
 @flow(name="distill", flow_run_name="distill {config.name}", persist_result=False)
-def distill(config: RunConfig = quickstart_config()) -> Summary:  # noqa: B008 - shown in the UI's form
+def distill(config: RunConfig) -> Summary:
     """Projection, data, caches, training, report. Running it again continues or reuses what an earlier run finished."""
+    run_checks(config, DISTILL)
     folder = run_folder(config)
     with artifact_lock(folder):
         return _distill(config, folder)
 
 
 def _distill(config: RunConfig, folder: Path) -> Summary:
-    write_atomic(folder / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).encode())
     watch = Stopwatch(folder / "seconds.json")
-    with watch.stage("projection"):
-        projections = build_projection(config)
-    with watch.stage("prepare"):
-        prepared = prepare(config)
-    with watch.stage("cache"):
-        caches = cache_teachers(config, prepared)
-    data = RunData(prepared, caches, projections)
-    trainings = {name: _train(name, job, watch) for name, job in train_jobs(config, data).items()}
+    data = _data(config, watch)
+    trainings = _trainings(config, folder, data, watch)
     summary = summarise(config, data, trainings, watch)
     with watch.stage("report"):
         write_run_report(folder / REPORT, config, data, summary)
     return _publish(folder, summary.model_copy(update={"seconds": watch.seconds}))
+
+
+def _data(config: RunConfig, watch: Stopwatch) -> RunData:
+    with watch.stage("projection"):
+        projections = build_projection(config)
+    with watch.stage("prepare"):
+        prepared = prepare(config)
+    require_same_artifacts(config, fingerprints(config, prepared, projections))
+    with watch.stage("cache"):
+        caches = cache_teachers(config, prepared)
+    return RunData(prepared, caches, projections)
+
+
+def _trainings(config: RunConfig, folder: Path, data: RunData, watch: Stopwatch) -> dict[str, Training]:
+    """Train what is not trained; the config of trainings that are there stays until the trainer has accepted them."""
+    if not is_claimed(config):
+        _write_config(config, folder)
+    trainings = {name: _train(name, job, watch) for name, job in train_jobs(config, data).items()}
+    _write_config(config, folder)
+    return trainings
+
+
+def _write_config(config: RunConfig, folder: Path) -> None:
+    write_atomic(folder / CONFIG, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).encode())
 
 
 def _train(name: str, job: TrainJob, watch: Stopwatch) -> Training:

@@ -1,14 +1,11 @@
 """The errors that end a command with one clear message instead of a traceback."""
 
 from storage.errors import ArtifactError, StorageError
+from xtoken_core.models import ModelError
 
 
 class CorpusError(ValueError):
     """The corpus cannot be read as asked; the message names the file and the remedy."""
-
-
-class ModelError(ValueError):
-    """A model or tokenizer reference does not lead to a usable folder."""
 
 
 def is_users_to_fix(error: BaseException) -> bool:

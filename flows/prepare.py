@@ -1,12 +1,12 @@
 """Flow `prepare`: corpus -> windows -> token ids -> aligned shards."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
 
+from flows.checks import PREPARE, run_checks
 from flows.config import RunConfig
-from flows.defaults import quickstart_config
 from flows.resolve import load_tokenizer
 from flows.stages.alignments import build_alignments
 from flows.stages.tokens import build_tokens
@@ -34,27 +34,31 @@ class Prepared:
 
 
 @flow(name="prepare", flow_run_name="prepare {config.name}", persist_result=False)
-def prepare(config: RunConfig = quickstart_config()) -> Prepared:  # noqa: B008 - read once, and shown in the UI's form
+def prepare(config: RunConfig) -> Prepared:
     """Cut the corpus into windows, encode them for every model, align each teacher with the student."""
-    student = load_tokenizer(config.student.tokenizer_reference)
-    teachers = [load_tokenizer(teacher.tokenizer_reference) for teacher in config.teachers]
-    windows = build_windows(config)
-    student_tokens = build_tokens(config, windows, student, "student")
-    prepared = tuple(
-        _prepare_teacher(config, windows, student_tokens, student, tokenizer, teacher.name)
-        for teacher, tokenizer in zip(config.teachers, teachers, strict=True)
+    run_checks(config, PREPARE)
+    tokenizers = [load_tokenizer(teacher.tokenizer_reference) for teacher in config.teachers]
+    alone = prepare_student(config)
+    teachers = tuple(
+        _prepare_teacher(config, alone, tokenizer, teacher.name)
+        for teacher, tokenizer in zip(config.teachers, tokenizers, strict=True)
     )
-    result = Prepared(windows, student_tokens, prepared)
+    result = replace(alone, teachers=teachers)
     create_table_artifact(alignment_rows(result), key="alignment", description="Alignment of student and teachers")
     return result
 
 
-def _prepare_teacher(
-    config: RunConfig, windows: Artifact, student_tokens: Artifact, student: Tokenizer, teacher: Tokenizer, name: str
-) -> PreparedTeacher:
-    tokens = build_tokens(config, windows, teacher, name)
-    vocabularies = (student.vocabulary, teacher.vocabulary)
-    return PreparedTeacher(name, tokens, build_alignments(config, student_tokens, tokens, vocabularies, name))
+def prepare_student(config: RunConfig) -> Prepared:
+    """The data that the student needs by itself, without any teacher's."""
+    tokenizer = load_tokenizer(config.student.tokenizer_reference)
+    windows = build_windows(config)
+    return Prepared(windows, build_tokens(config, windows, tokenizer, "student"), ())
+
+
+def _prepare_teacher(config: RunConfig, student: Prepared, tokenizer: Tokenizer, name: str) -> PreparedTeacher:
+    tokens = build_tokens(config, student.windows, tokenizer, name)
+    vocabularies = (load_tokenizer(config.student.tokenizer_reference).vocabulary, tokenizer.vocabulary)
+    return PreparedTeacher(name, tokens, build_alignments(config, student.student_tokens, tokens, vocabularies, name))
 
 
 def alignment_rows(prepared: Prepared) -> list[dict[str, object]]:

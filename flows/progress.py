@@ -22,7 +22,10 @@ Advance = Callable[[int], None]
 
 
 class _Reporter:
-    """Tells the UI, or the log, how far the work is, at most every few seconds."""
+    """Tells the UI, or the log, how far the work is, at most every few seconds.
+
+    Work must not end because nobody can be told of it: where the server refuses the artifact, it goes on without one.
+    """
 
     def __init__(self, title: str, total: int) -> None:
         self.title = title
@@ -41,16 +44,37 @@ class _Reporter:
         if not sys.stderr.isatty() and (self.done >= self.total or self.last - self.last_line >= SECONDS_BETWEEN_LINES):
             self.last_line = self.last
             logger.info("%s: %d of %d", self.title, self.done, self.total)
-        if self.artifact is not None:
+        self._update()
+
+    def _update(self) -> None:
+        if self.artifact is None:
+            return
+        try:
             update_progress_artifact(self.artifact, progress=min(100.0, 100.0 * self.done / self.total))
+        except Exception as error:
+            self.artifact = None
+            _say_it_goes_on(self.title, error)
 
 
 def _create(title: str) -> UUID | None:
-    """The progress artifact of the current flow run; None outside of one."""
+    """The progress artifact of the current flow run; None outside of one, and where the server refuses it."""
     if FlowRunContext.get() is None:
         return None
     key = "".join(letter if letter.isalnum() else "-" for letter in title.lower())
-    return create_progress_artifact(progress=0.0, key=key, description=title)  # type: ignore[return-value]
+    try:
+        return create_progress_artifact(progress=0.0, key=key, description=title)  # type: ignore[return-value]
+    except Exception as error:
+        _say_it_goes_on(title, error)
+        return None
+
+
+def _say_it_goes_on(title: str, error: Exception) -> None:
+    logger.warning(
+        "%s: goes on, but the Prefect UI shows its progress no further: the server does not take it (%s: %s)",
+        title,
+        type(error).__name__,
+        error,
+    )
 
 
 @contextmanager

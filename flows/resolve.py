@@ -3,9 +3,9 @@
 import functools
 from pathlib import Path
 
-from flows.errors import ModelError
 from storage.digests import folder_digest
 from storage.hashing import bytes_checksum, fingerprint
+from xtoken_core.models import ModelError
 from xtoken_core.tokenizer import Tokenizer
 
 _TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template*", "vocab*", "merges*")
@@ -64,11 +64,11 @@ def _folder(reference: str, patterns: tuple[str, ...]) -> Path:
 
 def _download(reference: str, patterns: tuple[str, ...]) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(reference, allow_patterns=list(patterns)))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise ModelError(
             f"{reference} is no folder here, and the hub did not give it ({error}); check the name, the connection "
             "and, for a gated model, your `hf auth login`"

@@ -12,8 +12,9 @@ from flows.prepare import alignment_rows
 from flows.report.examples import aligned_examples, chunk_lengths
 from flows.report.run import Curve, RunReport, Table, curve_figure, write_report
 from flows.resolve import load_tokenizer
-from flows.runs import READABLE, RunData
+from flows.runs import RunData
 from flows.summary import Summary, Training
+from flows.trainings import READABLE
 from storage.files import write_atomic
 from trainer.run import read_metrics
 

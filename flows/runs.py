@@ -2,19 +2,20 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from flows.config import RunConfig
-from flows.prepare import Prepared
+from flows.config import RunConfig, TeacherConfig
+from flows.prepare import Prepared, PreparedTeacher
 from flows.resolve import load_tokenizer, model_folder, tokenizer_folder
+from flows.stages.caches import cache_spec
+from flows.trainings import CE, DISTILLED, checkpoint_to_evaluate, run_folder, training_settings
 from storage.artifact import Artifact
 from storage.vocabularies import store_vocabulary, vocabulary_spec
 from storage.workspace import Workspace
 from trainer.job import Architecture, EvaluateJob, StudentInputs, TeacherInputs, TrainingSettings, TrainJob
 from xtoken_core.tokenizer import Tokenizer
 
-CE = "ce"
-DISTILLED = "distilled"
-READABLE = {CE: "cross-entropy", DISTILLED: "distilled"}
+__all__ = ["CE", "DISTILLED", "RunData", "evaluate_job", "fingerprints", "run_folder", "train_jobs"]
 
 
 @dataclass(frozen=True)
@@ -26,34 +27,51 @@ class RunData:
     projections: dict[str, Artifact]
 
 
-def run_folder(config: RunConfig) -> Path:
-    """Where a run keeps its trainings, report and summary."""
-    return Workspace(config.workspace).run(config.name)
-
-
 def train_jobs(config: RunConfig, data: RunData) -> dict[str, TrainJob]:
-    """The trainings of a run: cross-entropy alone where the config has a `baseline`, then the distilled student."""
-    jobs = {}
-    if config.baseline is not None:
-        alone = {"ce_weight": 1.0, "kd_weight": 0.0, "learning_rate": config.baseline.learning_rate}
-        jobs[CE] = _job(config, data, CE, config.training.model_copy(update=alone), ())
+    """A job for each training of the run; the one on cross-entropy alone has no teachers."""
     teachers = tuple(_teacher_inputs(config, data, index) for index in range(len(config.teachers)))
-    jobs[DISTILLED] = _job(config, data, DISTILLED, config.training, teachers)
-    return jobs
+    return {
+        name: _job(config, data, name, settings, () if name == CE else teachers)
+        for name, settings in training_settings(config).items()
+    }
+
+
+def fingerprints(config: RunConfig, prepared: Prepared, projections: dict[str, Artifact]) -> dict[str, Any]:
+    """What the trainings will read, named as the trainer names it; no cache needs to be there for that."""
+    teachers = zip(config.teachers, prepared.teachers, strict=True)
+    return {
+        "windows": prepared.windows.manifest.fingerprint,
+        "student_tokens": prepared.student_tokens.manifest.fingerprint,
+        "teachers": {
+            str(i): _teacher_fingerprints(config, teacher, data, projections)
+            for i, (teacher, data) in enumerate(teachers)
+        },
+    }
 
 
 def evaluate_job(config: RunConfig, prepared: Prepared) -> EvaluateJob:
     """The evaluation of `evaluation.checkpoint`, by default of the run's best distilled checkpoint."""
-    checkpoint = config.evaluation.checkpoint
     return EvaluateJob(
-        checkpoint=Path(checkpoint) if checkpoint else run_folder(config) / DISTILLED / "best",
+        checkpoint=checkpoint_to_evaluate(config),
         windows=prepared.windows.folder,
         student_tokens=prepared.student_tokens.folder,
         student_vocabulary=_vocabulary_folder(config, load_tokenizer(config.student.tokenizer_reference)),
         max_length=config.student.max_length,
+        batch_windows=config.training.micro_batch_windows,
         tasks=config.evaluation.tasks,
         task_limit=config.evaluation.task_limit,
     )
+
+
+def _teacher_fingerprints(
+    config: RunConfig, teacher: TeacherConfig, data: PreparedTeacher, projections: dict[str, Artifact]
+) -> dict[str, str | None]:
+    tokenizer = load_tokenizer(teacher.tokenizer_reference)
+    return {
+        "alignments": data.alignments.manifest.fingerprint,
+        "cache": cache_spec(config, teacher, tokenizer, data.tokens.manifest.fingerprint).fingerprint,
+        "projection": projections[teacher.name].manifest.fingerprint if teacher.loss == "p_kl" else None,
+    }
 
 
 def _job(

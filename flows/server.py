@@ -1,10 +1,12 @@
 """`xtoken up` and `xtoken down`: a local Prefect server, work pool and worker with the deployments applied."""
 
 import contextlib
+import http.client
 import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -15,17 +17,21 @@ from pathlib import Path
 
 import psutil
 
+from flows.defaults import quickstart_config
 from storage.files import write_atomic
+from storage.lock import artifact_lock
 
 POOL = "local"
+DEFAULT_PORT = 4200
 START_SECONDS = 120
 STOP_SECONDS = 20
+ANSWER_SECONDS = 30
 PROJECT = Path(__file__).parents[1]
 ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 
 
 class ServerError(RuntimeError):
-    """The local server could not be started or stopped; the message names its log."""
+    """A server could not be started, stopped or reached; the message says what to do, or names its log."""
 
 
 @dataclass(frozen=True)
@@ -60,15 +66,46 @@ def running_server() -> LocalServer | None:
     return server if server is not None and _healthy(server) else None
 
 
-def up(port: int = 4200) -> LocalServer:
+def require_answer(api_url: str) -> None:
+    """Make sure that a server is there; whatever it answers, and how it proves who it is, Prefect judges.
+
+    Raises:
+        ServerError: if nothing at `api_url`, the value of PREFECT_API_URL, answers.
+    """
+    try:
+        urllib.request.urlopen(f"{api_url}/health", timeout=ANSWER_SECONDS).close()
+    except urllib.error.HTTPError:
+        return
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, ssl.SSLError):
+            return
+        raise ServerError(
+            f"PREFECT_API_URL is {api_url}, but no server answers there ({reason}): run `xtoken up` or unset "
+            "PREFECT_API_URL"
+        ) from error
+
+
+def up(port: int | None = None) -> LocalServer:
     """Start server and worker and apply the deployments of prefect.yaml; a running server is used as it is.
 
     Raises:
-        ServerError: if the port is taken, the server does not answer, or the deployments are refused.
+        ServerError: if the port is taken, a server runs on another one, the server does not answer, or the deployments
+            are refused.
+        ConfigError: if the quickstart's config, with which the deployments run by default, is wrong.
     """
     if not (PROJECT / "prefect.yaml").is_file():
         raise ServerError(f"there is no prefect.yaml in {PROJECT}: run `xtoken up` from a clone of the project")
-    server = running_server() or _start_server(port)
+    quickstart_config()
+    with artifact_lock(state_folder()):
+        server = running_server()
+        if server is not None and port not in (None, server.port):
+            raise ServerError(f"a server runs on port {server.port} already, not on {port}: run `xtoken down` first")
+        return _with_worker(server or _start_server(port or DEFAULT_PORT))
+
+
+def _with_worker(server: LocalServer) -> LocalServer:
+    """Start the worker unless it runs, and apply the deployments."""
     if server.worker_pid is None or not _alive(server.worker_pid):
         _prefect(server, "work-pool", "create", POOL, "--type", "process", "--overwrite")
         server = LocalServer(
@@ -81,6 +118,11 @@ def up(port: int = 4200) -> LocalServer:
 
 def down() -> bool:
     """Stop worker and server, the worker first; False where nothing was running."""
+    with artifact_lock(state_folder()):
+        return _stop_all()
+
+
+def _stop_all() -> bool:
     server = _remembered()
     pids = (server.worker_pid, server.server_pid) if server is not None else ()
     stopped = [_stop(pid) for pid in pids if pid is not None]
@@ -99,7 +141,7 @@ def _start_server(port: int) -> LocalServer:
     deadline = time.monotonic() + START_SECONDS
     while not _healthy(server):
         if time.monotonic() > deadline or not _alive(server.server_pid):
-            down()
+            _stop_all()
             raise ServerError(f"the Prefect server did not start: see {state_folder() / 'server.log'}")
         time.sleep(0.5)
     return server

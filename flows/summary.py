@@ -1,17 +1,27 @@
 """The outcome of a run in numbers: `summary.json`."""
 
+import logging
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
-from flows.config import RunConfig
-from flows.runs import CE, DISTILLED, RunData
+from flows.config import RunConfig, TeacherConfig
+from flows.prepare import Prepared
+from flows.resolve import load_tokenizer
+from flows.runs import RunData
 from flows.stopwatch import Stopwatch
-from storage.artifact import Artifact
+from flows.trainings import CE, DISTILLED
+from storage.columns import from_list_column
 from storage.records import StoredRecords
 from trainer.job import TrainResult
+from xtoken_core.vocabulary import TokenKind, Vocabulary
+
+logger = logging.getLogger(__name__)
 
 
 class Training(TrainResult):
@@ -59,7 +69,7 @@ def summarise(config: RunConfig, data: RunData, trainings: dict[str, Training], 
         distilled_bits_per_byte=trainings[DISTILLED].best_bits_per_byte,
         ce_bits_per_byte=trainings[CE].best_bits_per_byte if CE in trainings else None,
         teacher_bits_per_byte={
-            name: _held_out_bits(data.prepared.windows, cache) for name, cache in data.caches.items()
+            teacher.name: teacher_bits_per_byte(config, data, teacher) for teacher in config.teachers
         },
         trainings=trainings,
         exact_byte_share={
@@ -69,24 +79,59 @@ def summarise(config: RunConfig, data: RunData, trainings: dict[str, Training], 
     )
 
 
-def _held_out_bits(windows: Artifact, cache: Artifact) -> float:
-    """A teacher's bits per byte on held-out windows, from its cached scores; nan where nothing is held out.
+def teacher_bits_per_byte(config: RunConfig, data: RunData, teacher: TeacherConfig) -> float:
+    """A teacher's bits per byte, measured as the students' are: over the tokens that it predicts and their bytes.
 
-    A teacher without BOS does not predict the first token of a window: its bytes are counted all the same, which
-    flatters it by under a percent at windows of hundreds of bytes.
+    The windows are the held-out ones that the students are measured on, but for those too long for the teacher, which
+    the log counts; nan where there is none.
     """
-    nats, size = 0.0, 0
-    for index in range(len(windows)):
-        table = windows.table(index)
-        held_out = table["window_id"].to_numpy()[np.array(table["split"].to_pylist()) == "heldout"]
-        stored = StoredRecords.from_table(cache.table(index))
-        rows = np.flatnonzero(np.isin(stored.window_ids, held_out))
-        nats -= sum(_next_logprob_sum(stored, row) for row in rows)
-        lengths = table["byte_end"].to_numpy() - table["byte_start"].to_numpy()
-        size += int(lengths[np.isin(table["window_id"].to_numpy(), stored.window_ids[rows])].sum())
-    return nats / math.log(2) / size if size else math.nan
+    (tokens,) = [prepared.tokens for prepared in data.prepared.teachers if prepared.name == teacher.name]
+    vocabulary = load_tokenizer(teacher.tokenizer_reference).vocabulary
+    scores = _Scores()
+    for shard in range(len(tokens)):
+        students = _students_windows(data.prepared, shard, config.student.max_length)
+        scores.add(students, tokens.table(shard), data.caches[teacher.name].table(shard), vocabulary)
+    if scores.windows < scores.students:
+        logger.info(
+            "teacher %s is measured on %d of the students' %d held-out windows: the others are too long for it",
+            teacher.name,
+            scores.windows,
+            scores.students,
+        )
+    return scores.nats / math.log(2) / scores.bytes if scores.bytes else math.nan
 
 
-def _next_logprob_sum(stored: StoredRecords, row: int) -> float:
-    positions = slice(stored.offsets[row], stored.offsets[row + 1])
-    return float(np.nansum(stored.records.next_logprob[positions]))
+def _students_windows(prepared: Prepared, shard: int, max_length: int) -> np.ndarray:
+    """The rows of a shard that the students are measured on: held out, something to predict, not too long."""
+    is_heldout = pc.equal(prepared.windows.table(shard)["split"], "heldout").to_numpy()
+    lengths = from_list_column(prepared.student_tokens.table(shard)["ids"]).lengths
+    return np.flatnonzero(is_heldout & (lengths >= 2) & (lengths <= max_length))
+
+
+@dataclass
+class _Scores:
+    """Sums over windows: of the students' and of those among them that the teacher has records of."""
+
+    students: int = 0
+    windows: int = 0
+    nats: float = 0.0
+    bytes: int = 0
+
+    def add(self, rows: np.ndarray, tokens: pa.Table, cache: pa.Table, vocabulary: Vocabulary) -> None:
+        """Add the windows in `rows` of one shard; a cache has its rows in the same order."""
+        window_ids, ids = tokens["window_id"].to_numpy(), from_list_column(tokens["ids"])
+        stored = StoredRecords.from_table(cache)
+        common = rows[np.isin(window_ids[rows], stored.window_ids)]
+        self.students += len(rows)
+        self.windows += len(common)
+        self.bytes += sum(_predicted_bytes(ids.row(row), vocabulary) for row in common)
+        for row in np.flatnonzero(np.isin(stored.window_ids, window_ids[common])):
+            predicted = stored.records.next_logprob[stored.offsets[row] : stored.offsets[row + 1] - 1]
+            self.nats -= float(predicted.sum(dtype=np.float64))
+
+
+def _predicted_bytes(ids: np.ndarray, vocabulary: Vocabulary) -> int:
+    """The bytes of text that all tokens of a window but the first spell; a dummy prefix is no byte of the text."""
+    text = np.flatnonzero(vocabulary.kind[ids] == TokenKind.TEXT)
+    begins = vocabulary.token_bytes(int(ids[text[0]])) if len(text) and text[0] > 0 else b""
+    return int(vocabulary.lengths[ids[1:]].sum()) - (vocabulary.dummy_prefix and begins.startswith(b" "))

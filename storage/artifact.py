@@ -94,14 +94,14 @@ class ArtifactSpec:
         return fingerprint([self.kind, self.algorithm_version, dict(self.inputs)])
 
 
-def damage(folder: Path, entry: FileEntry) -> str | None:
-    """What is wrong with a file of an artifact, or None."""
+def damage(folder: Path, entry: FileEntry, fresh: bool = False) -> str | None:
+    """What is wrong with a file of an artifact, or None; `fresh` reads the file even if its digest is remembered."""
     path = folder / entry.name
     try:
         size = path.stat().st_size
         if size != entry.bytes:
             return f"{path} has {size:,} bytes, its manifest says {entry.bytes:,}"
-        found = file_digest(path)
+        found = file_digest(path, fresh)
     except FileNotFoundError:
         return f"{path} is missing"
     except OSError as error:
@@ -124,8 +124,18 @@ def read_manifest(folder: Path) -> Manifest:
         raise ArtifactError(
             f"{folder} holds no finished artifact (no {MANIFEST_NAME}): run the command that makes it"
         ) from None
-    except (OSError, ValidationError) as error:
-        raise ArtifactError(f"{path} cannot be read as a manifest: {error}") from error
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read: {error.strerror}; repair that and try again") from error
+    except ValidationError as error:
+        raise ArtifactError(
+            f"{path} is not a manifest of this version ({_first_problem(error)}): run the command that makes it again"
+        ) from error
+
+
+def _first_problem(error: ValidationError) -> str:
+    """Where in the file the first of the errors is, and what it says."""
+    first = error.errors(include_url=False)[0]
+    return ": ".join([".".join(map(str, first["loc"])) or "the whole file", first["msg"]])
 
 
 def open_artifact(folder: Path, kind: str) -> Artifact:

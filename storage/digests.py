@@ -1,6 +1,7 @@
-"""File digests, remembered by path, size and modification time.
+"""File digests, remembered by path, size, times and inode.
 
-A terabyte of shards or a model's weights are read once, not at every command. The memory is one SQLite file per user
+A terabyte of shards or a model's weights are read once, not at every command. A modification time can be set back, as
+copying tools do; the time of the last change (ctime) cannot. The memory is one SQLite file per user
 (`$XTOKEN_CACHE_DIR`, else `~/.cache/xtoken`); losing it costs time and nothing else.
 """
 
@@ -12,7 +13,10 @@ from typing import Any
 
 from storage.hashing import file_checksum, fingerprint
 
-_TABLE = "CREATE TABLE IF NOT EXISTS digests (path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, digest TEXT)"
+_TABLE = """CREATE TABLE IF NOT EXISTS file_digests
+(path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, inode TEXT, digest TEXT)"""
+_INSERT = "INSERT OR REPLACE INTO file_digests VALUES (?, ?, ?, ?, ?, ?)"
+_SELECT = "SELECT digest FROM file_digests WHERE (path, size, mtime_ns, ctime_ns, inode) = (?, ?, ?, ?, ?)"
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -21,11 +25,14 @@ def remember(path: Path, digest: str) -> None:
     _note(path, path.stat(), digest)
 
 
-def file_digest(path: Path) -> str:
-    """The checksum of a file, read only if its size or modification time changed since the last call."""
+def file_digest(path: Path, fresh: bool = False) -> str:
+    """The checksum of a file, read only if it changed since the last call by all that the file system says.
+
+    `fresh` reads it anyway, to find what no file system says: a disk that gives back other bytes than were written.
+    """
     # Taken before reading: if the file changes meanwhile, the digest is noted for a state that is gone.
     stat = path.stat()
-    known = _recall(path, stat)
+    known = None if fresh else _recall(path, stat)
     if known is not None:
         return known
     digest = file_checksum(path)
@@ -45,16 +52,17 @@ def folder_digest(folder: Path, patterns: tuple[str, ...] = ("*",)) -> str:
     return fingerprint([[path.name, file_digest(path)] for path in files])
 
 
-def _key(path: Path, stat: os.stat_result) -> tuple[bytes, int, int]:
-    return os.fsencode(path.resolve()), stat.st_size, stat.st_mtime_ns
+def _key(path: Path, stat: os.stat_result) -> tuple[bytes, int, int, int, str]:
+    inode = str(stat.st_ino)  # up to 2^64, which no integer column holds
+    return os.fsencode(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, inode
 
 
 def _note(path: Path, stat: os.stat_result, digest: str) -> None:
-    _execute("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?)", (*_key(path, stat), digest))
+    _execute(_INSERT, (*_key(path, stat), digest))
 
 
 def _recall(path: Path, stat: os.stat_result) -> str | None:
-    row = _execute("SELECT digest FROM digests WHERE path = ? AND size = ? AND mtime_ns = ?", _key(path, stat))
+    row = _execute(_SELECT, _key(path, stat))
     return row[0] if row else None
 
 

@@ -1,6 +1,7 @@
 """What an artifact says of itself: `manifest.json`, written last."""
 
 import platform
+import sys
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -16,8 +17,8 @@ _SETTINGS = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants"
 class FileEntry(BaseModel):
     """One finished file of an artifact.
 
-    `key` is the hash of what the file was made from; `rows` is 0 for files that are not tables; `stats` are counts that
-    the stage wants to keep (they add up over shards).
+    `key` is the hash of what the file was made from; `rows` is 0 for files that are not tables; `stats` are numbers
+    that the stage wants to keep: counts, which add up over shards, and others, of which it makes the manifest's stats.
     """
 
     model_config = _SETTINGS
@@ -60,11 +61,22 @@ def now() -> str:
 
 
 def environment() -> dict[str, str]:
-    """Library versions and machine: recorded with an artifact, never part of its fingerprint."""
-    found = {"python": platform.python_version(), "machine": platform.machine()}
+    """Library versions, machine and device: recorded with an artifact, never part of its fingerprint."""
+    found = {"python": platform.python_version(), "machine": platform.machine(), "device": _device()}
     for package in _RECORDED_PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
     return found
+
+
+def _device() -> str:
+    """The GPU that this process computes on, if torch has been told to use one, else the processor.
+
+    Torch is asked only where it is imported, and no GPU is woken up to be named.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        return torch.cuda.get_device_name()
+    return platform.processor() or platform.machine()

@@ -62,9 +62,16 @@ class StoredRecords:
         Raises:
             IndexError: for a position outside its row, where a neighbour's record would be returned.
         """
-        lengths = self.offsets[rows + 1] - self.offsets[rows]
-        if np.any((positions < 0) | (positions >= lengths)):
-            raise IndexError(
-                "a position lies outside the records of its window: the cache was made from other token ids"
-            )
+        self._require_within(rows, positions)
         return self.records.take(self.offsets[rows] + positions)
+
+    def _require_within(self, rows: np.ndarray, positions: np.ndarray) -> None:
+        lengths = self.offsets[rows + 1] - self.offsets[rows]
+        outside = np.flatnonzero((positions < 0) | (positions >= lengths))
+        if len(outside):
+            row, position, length = rows[outside[0]], positions[outside[0]], lengths[outside[0]]
+            raise IndexError(
+                f"position {position} of window {self.window_ids[row]} (row {row} of its shard) was asked for, and the "
+                f"cache has records of {length} tokens: it was made from other token ids; run `xtoken cache-teacher` "
+                "with the config that the alignment was made from"
+            )

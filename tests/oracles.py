@@ -22,6 +22,16 @@ def common_boundaries(student: Sequence[bytes], teacher: Sequence[bytes]) -> lis
     return [*pairs[:-1], (len(student), len(teacher))]
 
 
+def marks_before_chunk_0(student: Sequence[str | None], teacher: Sequence[str | None]) -> tuple[int, int]:
+    """How many of the special tokens that two rows begin with are in no chunk: all up to the last without a partner.
+
+    The roles of these tokens, at most one each and each at most once; None for a token that plays none.
+    """
+    if student and teacher and student[-1] is not None and student[-1] == teacher[-1]:
+        return marks_before_chunk_0(student[:-1], teacher[:-1])
+    return len(student), len(teacher)
+
+
 def longest_proper_prefix(vocabulary: Vocabulary, token_id: int) -> int:
     """The lowest id among those that spell the longest proper prefix of a token, -1 where none does."""
     token = vocabulary.token_bytes(token_id)

@@ -34,11 +34,16 @@ def hidden_and_rest(probs: Probs, stored: Sequence[int], vocabulary: Vocabulary)
     return hidden, rest
 
 
-def token_key(vocabulary: Vocabulary, token_id: int) -> Hashable:
-    """What a token is compared by: its bytes, else its role; None for a token that the other side cannot have."""
+def token_key(vocabulary: Vocabulary, token_id: int, other: Vocabulary) -> Hashable:
+    """What a token is compared by: its bytes, else the roles that it pairs by, None where `other` has no such token."""
     if vocabulary.token_bytes(token_id):
         return vocabulary.token_bytes(token_id)
-    return next((role for role, special in vocabulary.roles.items() if special == token_id), None)
+    common = vocabulary.roles.keys() & other.roles.keys()
+    roles = {role for role in common if vocabulary.roles[role] == token_id}
+    for _ in common:
+        ids = [{side.roles[role] for role in roles} for side in (vocabulary, other)]
+        roles = {role for role in common if vocabulary.roles[role] in ids[0] or other.roles[role] in ids[1]}
+    return frozenset(roles) or None
 
 
 def cell_of(key: Hashable, opened: set[Hashable]) -> Hashable:
@@ -49,11 +54,11 @@ def cell_of(key: Hashable, opened: set[Hashable]) -> Hashable:
     return key if key in opened else REST
 
 
-def masses(vocabulary: Vocabulary, probs: Probs, opened: set[Hashable]) -> dict[Hashable, float]:
-    """Probability by cell; a cell without any token is not there."""
+def masses(keys: Sequence[Hashable], probs: Probs, opened: set[Hashable]) -> dict[Hashable, float]:
+    """Probability by cell, from the key of each token; a cell without any token is not there."""
     found: dict[Hashable, float] = {}
-    for token_id, prob in enumerate(probs):
-        cell = cell_of(token_key(vocabulary, token_id), opened)
+    for key, prob in zip(keys, probs, strict=True):
+        cell = cell_of(key, opened)
         found[cell] = found.get(cell, 0.0) + prob
     return found
 
@@ -67,10 +72,12 @@ def prefix_kl(
     temperature: float = 1.0,
 ) -> float:
     """The loss at one position from both full distributions, `stored` being the teacher ids of the record."""
-    student_keys = {token_key(student, token_id) for token_id in range(student.size)}
-    opened = ({token_key(teacher, token_id) for token_id in stored} & student_keys) - {None}
-    student_mass = masses(student, student_probs, opened)
-    teacher_mass = masses(teacher, teacher_probs, opened)
+    student_keys = [token_key(student, token_id, teacher) for token_id in range(student.size)]
+    teacher_keys = [token_key(teacher, token_id, student) for token_id in range(teacher.size)]
+    opened = ({teacher_keys[token_id] for token_id in stored} & set(student_keys)) - {None}
+    told_apart = [key if isinstance(key, bytes) or i in stored else None for i, key in enumerate(teacher_keys)]
+    student_mass = masses(student_keys, student_probs, opened)
+    teacher_mass = masses(told_apart, teacher_probs, opened)
     shared = [cell for cell in teacher_mass if cell in student_mass]
     p = _sharpened([teacher_mass[cell] for cell in shared], temperature)
     q = _sharpened([student_mass[cell] for cell in student_mass], temperature)

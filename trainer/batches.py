@@ -1,6 +1,10 @@
-"""The micro-batches of a step: padded ids, the predictions that count, and every teacher's terms."""
+"""The micro-batches of a step: padded ids, the predictions that count, and every teacher's terms.
 
-from collections.abc import Callable
+A step is planned while the one before it trains; its micro-batches are completed one by one, each while the one before
+it trains, so that what is large in them (see `trainer.terms`) is there for two of them at most.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Self
@@ -11,7 +15,7 @@ import torch
 from trainer.errors import DataError
 from trainer.order import share_of, windows_of_step
 from trainer.teachers import TeacherData
-from trainer.terms import NO_TERM, Predictions, Term, TermBuilder
+from trainer.terms import NO_TERM, Predictions, Term, TermBuilder, TermPlan
 from trainer.windows import StudentWindows, WindowSet
 from xtoken_core.ragged import Ragged
 from xtoken_core.vocabulary import Vocabulary
@@ -37,6 +41,24 @@ class MicroBatch:
 
 
 @dataclass(frozen=True, eq=False)
+class MicroPlan:
+    """A micro-batch before its terms are made."""
+
+    ids: torch.Tensor
+    predictions: Predictions
+    terms: tuple[TermPlan, ...]
+
+    @property
+    def counts(self) -> list[int]:
+        """The predictions, and each teacher's items."""
+        return [len(self.predictions.targets), *(term.count for term in self.terms)]
+
+    def complete(self) -> MicroBatch:
+        """The micro-batch, on the CPU."""
+        return MicroBatch(self.ids, self.predictions, tuple(plan.term() for plan in self.terms))
+
+
+@dataclass(frozen=True, eq=False)
 class StepBatch:
     """What one worker does in one step.
 
@@ -44,13 +66,13 @@ class StepBatch:
     tokens: student tokens, padding not counted.
     """
 
-    micro_batches: tuple[MicroBatch, ...]
+    plans: tuple[MicroPlan, ...]
     counts: np.ndarray
     tokens: int
 
     def column_scores(self, teacher: int, size: int) -> torch.Tensor:
         """The largest logit of each of `size` teacher ids in any micro-batch; -inf where there is none."""
-        scores = [batch.terms[teacher].column_scores for batch in self.micro_batches]
+        scores = [plan.terms[teacher].column_scores for plan in self.plans]
         nothing = torch.full((size,), -torch.inf)
         return torch.stack([nothing, *(score for score in scores if score is not None)]).amax(dim=0)
 
@@ -97,12 +119,12 @@ class BatchBuilder:
         chosen = windows_of_step(self.seed, step, self.batch_windows, len(self.windows))
         windows = self.windows.take(share_of(chosen, rank, world_size)).by_length()
         parts = np.arange(len(windows)) // self.micro_batch_windows
-        batches = tuple(self.micro_batch(windows.take(parts == part)) for part in np.unique(parts))
-        counts = [[len(batch.predictions.targets), *(term.count for term in batch.terms)] for batch in batches]
-        return StepBatch(batches, np.array(counts, dtype=np.float64).sum(axis=0), int(windows.lengths.sum()))
+        plans = tuple(self.plan(windows.take(parts == part)) for part in np.unique(parts))
+        counts = np.array([plan.counts for plan in plans], dtype=np.float64).sum(axis=0)
+        return StepBatch(plans, counts, int(windows.lengths.sum()))
 
-    def micro_batch(self, windows: WindowSet) -> MicroBatch:
-        """The batch of these windows.
+    def plan(self, windows: WindowSet) -> MicroPlan:
+        """The plan of one micro-batch of these windows.
 
         Raises:
             ArtifactError: if the files of student and teacher do not belong together.
@@ -113,7 +135,7 @@ class BatchBuilder:
         padded = padded_ids(ids)
         predictions = predictions_of(ids, loss_mask, padded.shape[1])
         terms = tuple(self._term(*teacher, windows, ids, loss_mask, predictions) for teacher in self.teachers)
-        return MicroBatch(padded, predictions, terms)
+        return MicroPlan(padded, predictions, terms)
 
     def _term(
         self,
@@ -123,7 +145,7 @@ class BatchBuilder:
         ids: Ragged,
         loss_mask: Ragged,
         predictions: Predictions,
-    ) -> Term:
+    ) -> TermPlan:
         rows = teacher.read(windows, ids, loss_mask)
         return NO_TERM if rows is None else build(rows, predictions)
 
@@ -139,24 +161,43 @@ def require_known_ids(ids: Ragged, vocabulary: Vocabulary, student: StudentWindo
 
 
 class Ahead:
-    """Builds the batch of the next step in a thread while the current one trains.
+    """Plans the next step, and completes the next micro-batch, in threads while the current ones train.
 
-    Building is mostly numba and numpy, which let the other threads run.
+    Both are mostly numba and numpy, which let the other threads run.
     """
 
     def __init__(self, build: Callable[[int], StepBatch], last_step: int) -> None:
         self._build = build
         self._last_step = last_step
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
-        self._waiting: dict[int, Future[StepBatch]] = {}
+        self._planner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="plans")
+        self._completer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
+        self._planned: dict[int, Future[StepBatch]] = {}
+        self._first: dict[int, Future[MicroBatch]] = {}  # of the step to come
 
     def get(self, step: int) -> StepBatch:
         """The batch of `step`; an error while building it is raised here."""
-        future = self._waiting.pop(step, None) or self._pool.submit(self._build, step)
+        future = self._planned.pop(step, None) or self._planner.submit(self._build, step)
         if step < self._last_step:
-            self._waiting[step + 1] = self._pool.submit(self._build, step + 1)
+            self._planned[step + 1] = self._planner.submit(self._build, step + 1)
         return future.result()
 
+    def complete(self, step: int, plans: Sequence[MicroPlan]) -> Iterator[MicroBatch]:
+        """The micro-batches of `step`, which `get` gave the plans of; the next one is made while one is used."""
+        coming = self._first.pop(step, None) or self._completer.submit(plans[0].complete)
+        for plan in plans[1:]:
+            batch, coming = coming.result(), self._completer.submit(plan.complete)
+            yield batch
+        batch = coming.result()
+        self._begin(step + 1)
+        yield batch
+
     def close(self) -> None:
-        """Let the thread end."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """Let the threads end."""
+        for pool in (self._planner, self._completer):
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _begin(self, step: int) -> None:
+        """Complete the first micro-batch of a step as soon as it is planned."""
+        planned = self._planned.get(step)
+        if planned is not None:
+            self._first[step] = self._completer.submit(lambda: planned.result().plans[0].complete())

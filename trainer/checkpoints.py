@@ -7,10 +7,10 @@ complete.
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from storage.digests import remember
@@ -18,10 +18,11 @@ from storage.errors import StorageError
 from storage.files import sync, write_atomic
 from storage.hashing import file_checksum
 from trainer.identity import tokenizer_files
-from trainer.run_files import BEST_NAME, checkpoint_folder, checkpoint_steps
+from trainer.optimizer import optimizer_tensors, restore_optimizer
+from trainer.run_files import BEST_NAME, CHECKPOINTS_FOLDER, checkpoint_folder, checkpoint_steps
 from trainer.state import STATE_NAME, Best, TrainerState
 
-OPTIMIZER_NAME = "optimizer.pt"
+OPTIMIZER_NAME = "optimizer.safetensors"
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Checkpoints:
     run_folder: Path
     tokenizer: Path  # its files go into every checkpoint
 
-    def save(self, model: PreTrainedModel, optimizer: dict[str, Any], state: TrainerState) -> None:
+    def save(self, model: PreTrainedModel, optimizer: torch.optim.Optimizer, state: TrainerState) -> None:
         """Write the checkpoint of `state.step`.
 
         Raises:
@@ -54,21 +55,37 @@ class Checkpoints:
         for name, checksum in checksums.items():
             remember(final / name, checksum)
 
+    def go_on_from(self, state: TrainerState | None) -> None:
+        """Remove the checkpoints of all later steps, and what killed writers left; all of them where there is no state.
+
+        A later checkpoint was found unusable. The run makes those steps again, and what is left of them must not pass
+        for newer than its own checkpoints, now or when it goes on another time.
+
+        Raises:
+            StorageError: if one cannot be removed.
+        """
+        later = [step for step in checkpoint_steps(self.run_folder) if state is None or step > state.step]
+        leftovers = (self.run_folder / CHECKPOINTS_FOLDER).glob(".*.tmp")
+        for folder in (*(checkpoint_folder(self.run_folder, step) for step in later), *leftovers):
+            _remove(folder)
+        if state is not None and state.best is not None:
+            self._point_to_best(state.best)
+
     def prune(self, keep: int, state: TrainerState) -> None:
-        """Remove all but the newest `keep` checkpoints and the best one."""
+        """Remove all but the newest `keep` checkpoints and the best one (StorageError if one cannot be removed)."""
         best = state.best.step if state.best else None
         for step in checkpoint_steps(self.run_folder)[keep:]:
             if step != best:
-                shutil.rmtree(checkpoint_folder(self.run_folder, step))
+                _remove(checkpoint_folder(self.run_folder, step))
 
     def _write(
-        self, folder: Path, model: PreTrainedModel, optimizer: dict[str, Any], state: TrainerState
+        self, folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer, state: TrainerState
     ) -> dict[str, str]:
         """Write all files, the state last, and return the checksums of the others."""
         model.save_pretrained(folder)
         for path in tokenizer_files(self.tokenizer):
             shutil.copyfile(path, folder / path.name)
-        torch.save(optimizer, folder / OPTIMIZER_NAME)
+        save_file(optimizer_tensors(model, optimizer), folder / OPTIMIZER_NAME)
         checksums = {path.name: file_checksum(path) for path in sorted(folder.iterdir())}
         for name in checksums:
             sync(folder / name)
@@ -91,6 +108,15 @@ class Checkpoints:
         )
 
 
-def load_optimizer(folder: Path, device: torch.device) -> dict[str, Any]:
-    """The optimizer's state in the checkpoint `folder`."""
-    return torch.load(folder / OPTIMIZER_NAME, map_location=device, weights_only=True)
+def _remove(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise StorageError(
+            f"cannot remove {folder}: {error}; make it removable and run the same command again"
+        ) from error
+
+
+def load_optimizer(folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> None:
+    """Put `optimizer`, which trains `model`, where it was when the checkpoint `folder` was written."""
+    restore_optimizer(model, optimizer, load_file(folder / OPTIMIZER_NAME))

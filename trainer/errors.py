@@ -1,6 +1,7 @@
 """The errors of the trainer that trying again does not cure."""
 
 from storage.errors import ArtifactError, StorageError
+from xtoken_core.models import ModelError
 
 
 class TrainerError(RuntimeError):
@@ -15,16 +16,24 @@ class DataError(TrainerError):
     """The files are sound but do not fit each other or the settings."""
 
 
-class ModelError(TrainerError):
-    """The student does not fit its tokenizer or the windows."""
-
-
 class MissingPackageError(TrainerError):
     """An optional package is needed and not installed."""
 
 
+class LoggerError(TrainerError):
+    """A logger cannot be opened."""
+
+
 class DivergedError(TrainerError):
     """The loss is no longer a number."""
+
+
+class GpuMemoryError(TrainerError):
+    """A micro-batch does not fit the GPU."""
+
+
+class StoppedError(TrainerError):
+    """Someone asked the run to stop."""
 
 
 class WorkersError(TrainerError):
@@ -36,4 +45,4 @@ class PeerFailedError(TrainerError):
 
 
 # What a worker reports instead of raising: Ray restarts workers that raise, and these would only fail again.
-LASTING = (ArtifactError, StorageError, TrainerError)
+LASTING = (ArtifactError, ModelError, StorageError, TrainerError)

@@ -10,7 +10,7 @@ from trainer.errors import MissingPackageError
 from trainer.group import Group
 from trainer.heldout import HeldoutScore
 from trainer.job import EvaluateJob, Evaluation
-from trainer.model import Student, open_model, require_fits
+from trainer.model import Student, open_student
 from trainer.opened import open_heldout
 from trainer.stepper import autocast
 from trainer.windows import StudentWindows
@@ -40,8 +40,7 @@ def _heldout_score(job: EvaluateJob) -> tuple[HeldoutScore, int]:
     vocabulary = load_vocabulary(job.student_vocabulary)
     heldout = open_heldout(student, vocabulary, job.max_length, job.batch_windows)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = open_model(job.checkpoint)
-    require_fits(model, job.checkpoint, vocabulary, job.max_length)
+    model = open_student(job.checkpoint, job.max_length, vocabulary, student)
     with autocast(device):
         score = heldout.score(Student(model, vocabulary.size).to(device).eval(), Group(0, 1, device))
     return score, student.heldout(job.max_length)[1]
@@ -55,6 +54,11 @@ def _task_scores(job: EvaluateJob) -> dict[str, dict[str, float]]:
     model = HFLM(pretrained=str(job.checkpoint), batch_size=job.batch_windows)
     results = simple_evaluate(model=model, tasks=list(job.tasks), limit=job.task_limit)["results"]
     return {
-        task: {name: float(value) for name, value in scores.items() if isinstance(value, int | float)}
+        task: {name: float(value) for name, value in scores.items() if _is_score(name, value)}
         for task, scores in results.items()
     }
+
+
+def _is_score(name: str, value: object) -> bool:
+    """Beside a task's metrics lm-eval tells its alias and how many examples there were."""
+    return name != "sample_len" and isinstance(value, int | float)

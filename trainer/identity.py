@@ -1,6 +1,7 @@
 """Which run a folder holds: everything that determines its numbers, in `run.json`."""
 
 import json
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from trainer.run_files import IDENTITY_NAME
 
 # Raised by a change to the trainer that changes the numbers of a run.
 ALGORITHM_VERSION = 1
-# Settings that say how a run is kept and shown; every other one has a part in its numbers.
-FREE_SETTINGS = frozenset({"checkpoint_every", "keep_checkpoints", "threads_per_worker", "max_failures", "loggers"})
+# Settings that say how a run is computed, kept and shown; every other one has a part in its numbers.
+FREE_SETTINGS = frozenset(
+    {"micro_batch_windows", "checkpoint_every", "keep_checkpoints", "threads_per_worker", "max_failures", "loggers"}
+)
 MODEL_FILES = ("*.json", "*.safetensors", "*.bin")
 TOKENIZER_FILES = (
     "tokenizer*",
@@ -47,8 +50,12 @@ def identity(job: TrainJob) -> dict[str, Any]:
             "max_length": student.max_length,
         },
         "teachers": {str(i): _teacher(teacher) for i, teacher in enumerate(job.teachers)},
-        "settings": job.settings.model_dump(mode="json", exclude=set(FREE_SETTINGS)),
+        "settings": _binding(job.settings.model_dump(mode="json")),
     }
+
+
+def _binding(settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in FREE_SETTINGS}
 
 
 def _teacher(teacher: TeacherInputs) -> dict[str, Any]:
@@ -66,6 +73,9 @@ def _teacher(teacher: TeacherInputs) -> dict[str, Any]:
 def claim(job: TrainJob) -> str:
     """Make `job.run_folder` the folder of this job, and return the job's fingerprint.
 
+    A folder claimed for the first time also gets a random id, so that a logger that many machines send their runs to
+    can tell this one from all others (see `training_id`).
+
     Raises:
         RunConflictError: if it holds another one.
     """
@@ -73,10 +83,11 @@ def claim(job: TrainJob) -> str:
     path = job.run_folder / IDENTITY_NAME
     try:
         found = json.loads(path.read_bytes())["identity"]
+        found["settings"] = _binding(found["settings"])
     except (FileNotFoundError, ValueError, KeyError):
         found = None
     if found is None:
-        content = {"fingerprint": fingerprint(wanted), "identity": wanted}
+        content = {"fingerprint": fingerprint(wanted), "training_id": secrets.token_hex(8), "identity": wanted}
         write_atomic(path, json.dumps(content, indent=1).encode())
     elif found != wanted:
         raise RunConflictError(
@@ -84,6 +95,11 @@ def claim(job: TrainJob) -> str:
             "this run another name, or remove the folder to start it over"
         )
     return fingerprint(wanted)
+
+
+def training_id(run_folder: Path) -> str:
+    """The id that the training in `run_folder` got when the folder was claimed; no two trainings have the same."""
+    return json.loads((run_folder / IDENTITY_NAME).read_bytes())["training_id"]
 
 
 def describe_changes(old: dict[str, Any], new: dict[str, Any]) -> str:

@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 LossName = Literal["prefix_kl", "p_kl"]
 LoggerName = Literal["tensorboard", "wandb", "mlflow"]
 Positive = Annotated[int, Field(gt=0)]
+# Workers run in folders of their own.
+AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -77,28 +79,28 @@ class TeacherInputs(Settings):
     name: str
     weight: float
     loss: LossName
-    alignments: Path
-    cache: Path
-    vocabulary: Path
-    projection: Path | None = None  # p_kl only
+    alignments: AbsolutePath
+    cache: AbsolutePath
+    vocabulary: AbsolutePath
+    projection: AbsolutePath | None = None  # p_kl only
 
 
 class StudentInputs(Settings):
     """The student: `model` is a folder that transformers can open, or None for a new model of `architecture`."""
 
-    model: Path | None
+    model: AbsolutePath | None
     architecture: Architecture
-    tokenizer: Path  # its files are copied into every checkpoint
-    vocabulary: Path
+    tokenizer: AbsolutePath  # its files are copied into every checkpoint
+    vocabulary: AbsolutePath
     max_length: Positive
 
 
 class TrainJob(Settings):
     """One run of the trainer; everything it reads and where it writes. Without teachers it is plain cross-entropy."""
 
-    run_folder: Path
-    windows: Path
-    student_tokens: Path
+    run_folder: AbsolutePath
+    windows: AbsolutePath
+    student_tokens: AbsolutePath
     student: StudentInputs
     teachers: tuple[TeacherInputs, ...]
     settings: TrainingSettings
@@ -107,10 +109,10 @@ class TrainJob(Settings):
 class EvaluateJob(Settings):
     """Measure one checkpoint on the held-out windows."""
 
-    checkpoint: Path
-    windows: Path
-    student_tokens: Path
-    student_vocabulary: Path
+    checkpoint: AbsolutePath
+    windows: AbsolutePath
+    student_tokens: AbsolutePath
+    student_vocabulary: AbsolutePath
     max_length: Positive
     batch_windows: Positive = 16
     tasks: tuple[str, ...] = ()  # names of lm-eval tasks; needs the `eval` extra

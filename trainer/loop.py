@@ -1,8 +1,10 @@
 """The training loop that every worker runs: step, evaluate, record, save; from the newest checkpoint to the end."""
 
 import time
+from contextlib import nullcontext
 
 import numpy as np
+import torch
 from transformers import PreTrainedModel
 
 from storage.files import write_atomic
@@ -10,13 +12,14 @@ from trainer.checkpoints import Checkpoints, load_optimizer
 from trainer.group import Group
 from trainer.job import TrainJob, TrainResult
 from trainer.metrics import Metrics
-from trainer.model import make_student, open_model
+from trainer.model import embedding_rows, make_student
 from trainer.opened import OpenedJob, open_job
 from trainer.optimizer import learning_rate
 from trainer.recorder import Recorder
 from trainer.run_files import RESULT_NAME, STOP_NAME, checkpoint_folder
 from trainer.state import Best, TrainerState, newest_state, sound_state
 from trainer.stepper import PreparedStep, StepOutcome, Stepper, autocast
+from xtoken_core.models import load_causal_lm
 
 
 def run_loop(job: TrainJob, group: Group) -> None:
@@ -29,7 +32,7 @@ def run_loop(job: TrainJob, group: Group) -> None:
     opened = group.together(lambda: open_job(job))
     resume_step = _resume_step(job, group)
     model = group.together(lambda: _open_model(job, opened, resume_step))
-    stepper = Stepper(job, group, model, opened.batches())
+    stepper = Stepper(job, group, model, opened.batches(embedding_rows(model)))
     try:
         Training(job, group, opened, stepper, resume_step).run()
     finally:
@@ -47,8 +50,8 @@ def _resume_step(job: TrainJob, group: Group) -> int:
 
 def _open_model(job: TrainJob, opened: OpenedJob, resume_step: int) -> PreTrainedModel:
     if resume_step >= 0:
-        return open_model(checkpoint_folder(job.run_folder, resume_step))
-    return make_student(job.student, opened.vocabulary, job.settings.seed)
+        return load_causal_lm(checkpoint_folder(job.run_folder, resume_step), torch.float32)
+    return make_student(job.student, opened.vocabulary, opened.student, job.settings.seed)
 
 
 class Training:
@@ -64,16 +67,13 @@ class Training:
 
     def run(self) -> None:
         """Train to the end, or until asked to stop."""
-        self.group.first_only(self._open_recorder)
-        try:
+        self.group.first_only(self._forget_later_steps)
+        with self.recorder or nullcontext():
             if self.is_new:
                 self._begin()
             while self.state.step < self.job.settings.steps and not self._asked_to_stop():
                 self._step(self.state.step + 1)
             self._end()
-        finally:
-            if self.recorder is not None:
-                self.recorder.close()
 
     def _end(self) -> None:
         if self.state.step == self.job.settings.steps:
@@ -85,10 +85,12 @@ class Training:
         folder = checkpoint_folder(self.job.run_folder, step)
         state = sound_state(folder)
         assert state is not None, f"{folder} was just found to be sound"
-        self.stepper.optimizer.load_state_dict(load_optimizer(folder, self.group.device))
+        load_optimizer(folder, self.stepper.model, self.stepper.optimizer)
         return state
 
-    def _open_recorder(self) -> None:
+    def _forget_later_steps(self) -> None:
+        """What is left of steps after the one that the run goes on from goes; they are made again."""
+        self.checkpoints.go_on_from(None if self.is_new else self.state)
         self.recorder = Recorder(self.job, -1 if self.is_new else self.state.step)
 
     def _begin(self) -> None:
@@ -138,17 +140,20 @@ class Training:
         )
 
     def _record(self, record: Metrics) -> None:
-        if self.recorder is not None:
-            self.recorder.record(record)
+        self.group.first_only(lambda: self._write_record(record))
+
+    def _write_record(self, record: Metrics) -> None:
+        assert self.recorder is not None
+        self.recorder.record(record)
 
     def _save(self) -> None:
         self.group.first_only(self._write_checkpoint)
         self.saved_step = self.state.step
 
     def _write_checkpoint(self) -> None:
-        if self.recorder is not None:
-            self.recorder.sync()
-        self.checkpoints.save(self.stepper.model, self.stepper.optimizer.state_dict(), self.state)
+        assert self.recorder is not None
+        self.recorder.sync()
+        self.checkpoints.save(self.stepper.model, self.stepper.optimizer, self.state)
         self.checkpoints.prune(self.job.settings.keep_checkpoints, self.state)
 
     def _write_result(self) -> None:

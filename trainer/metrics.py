@@ -1,12 +1,16 @@
 """What is recorded of a run: one typed record per step, in a JSONL file that grows with it."""
 
+import errno
 import json
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from storage.errors import StorageError
 from storage.files import write_atomic
 from trainer.run_files import METRICS_NAME
 
@@ -66,19 +70,37 @@ class MetricsFile:
     """Appends records; each line is handed to the operating system at once, so that others can follow the file."""
 
     def __init__(self, run_folder: Path) -> None:
-        self._file = (run_folder / METRICS_NAME).open("ab", buffering=0)
+        """StorageError, here and below, if the file cannot be written."""
+        self._path = run_folder / METRICS_NAME
+        with _explained(self._path):
+            self._file = self._path.open("ab", buffering=0)
 
     def append(self, record: Metrics) -> None:
         """Write one record."""
-        self._file.write(_line(record))
+        line = _line(record)
+        with _explained(self._path):
+            if self._file.write(line) != len(line):  # the rest of it did not fit
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def sync(self) -> None:
         """Make sure that what was written is on the disk."""
-        os.fsync(self._file.fileno())
+        with _explained(self._path):
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {path}: {error}; make room, or make it writable, and run the same command again, it goes on "
+            "from the newest checkpoint"
+        ) from error
 
 
 class MetricsTail:
@@ -90,7 +112,7 @@ class MetricsTail:
     def __init__(self, run_folder: Path, after_step: int) -> None:
         self._path = run_folder / METRICS_NAME
         self._last_step = after_step
-        self._has_seen_some = False
+        self._seconds: dict[int, float] = {}  # of the records seen so far, by step
         self._inode = -1
         self._offset = 0
 
@@ -98,13 +120,18 @@ class MetricsTail:
         """The records that came since the last call."""
         lines, is_new_file = self._new_lines()
         records = [record for record in map(parse_metrics, lines) if record is not None]
-        if is_new_file and self._has_seen_some:
-            logger.warning("a worker failed and was started again: it goes on after step %d", _last_step(records))
+        if is_new_file and self._seconds:
+            logger.warning("a worker failed and was started again: it goes on after step %d", self._kept(records))
+        self._seconds |= {record.step: record.seconds for record in records}
         fresh = [record for record in records if record.step > self._last_step]
         if fresh:
             self._last_step = fresh[-1].step
-            self._has_seen_some = True
         return fresh
+
+    def _kept(self, records: list[Metrics]) -> int:
+        """The last step whose record was seen before; one that was made again took another time."""
+        kept = (record.step for record in records if self._seconds.get(record.step) == record.seconds)
+        return max(kept, default=0)
 
     def _new_lines(self) -> tuple[list[bytes], bool]:
         """The complete lines that were added, and whether the file was replaced since the last call."""
@@ -121,7 +148,3 @@ class MetricsTail:
         complete = data[: data.rfind(b"\n") + 1]
         self._offset += len(complete)
         return complete.splitlines(), is_new_file
-
-
-def _last_step(records: list[Metrics]) -> int:
-    return records[-1].step if records else 0

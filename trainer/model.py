@@ -1,27 +1,27 @@
 """The student: opened from a folder or made new, and wrapped so that it computes no logits that nobody looks at."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from trainer.errors import ModelError
 from trainer.job import Architecture, StudentInputs
+from trainer.windows import StudentWindows
+from xtoken_core.models import ModelError, load_causal_lm, require_positions
 from xtoken_core.vocabulary import Vocabulary
 
 
-def make_student(inputs: StudentInputs, vocabulary: Vocabulary, seed: int) -> PreTrainedModel:
+def make_student(inputs: StudentInputs, vocabulary: Vocabulary, windows: StudentWindows, seed: int) -> PreTrainedModel:
     """The student before the first step, in float32; a new one has the same weights for the same seed.
 
     Raises:
-        ModelError: if the folder cannot be opened, or the model is too small for its tokenizer or the windows.
+        ModelError: if the folder cannot be opened, or the model is too small for the tokens or the windows.
     """
     if inputs.model is None:
         return new_llama(inputs.architecture, vocabulary, inputs.max_length, seed)
-    model = open_model(inputs.model)
-    require_fits(model, inputs.model, vocabulary, inputs.max_length)
-    return model
+    return open_student(inputs.model, inputs.max_length, vocabulary, windows)
 
 
 def new_llama(architecture: Architecture, vocabulary: Vocabulary, max_length: int, seed: int) -> PreTrainedModel:
@@ -44,33 +44,49 @@ def new_llama(architecture: Architecture, vocabulary: Vocabulary, max_length: in
         return LlamaForCausalLM(config)
 
 
-def open_model(folder: Path) -> PreTrainedModel:
-    """A causal model from a folder, in float32 (ModelError if transformers cannot open it)."""
-    try:
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"transformers cannot open a causal language model in {folder}: {error}; give a folder with config.json "
-            "and safetensors weights"
-        ) from error
+def open_student(folder: Path, max_length: int, vocabulary: Vocabulary, windows: StudentWindows) -> PreTrainedModel:
+    """The student in `folder`, in float32.
+
+    Raises:
+        ModelError: if it cannot be opened, or is too small for the tokens or for windows of `max_length` tokens.
+    """
+    require_positions(folder, max_length, "student.max_length")
+    model = load_causal_lm(folder, torch.float32)
+    _require_rows(embedding_rows(model), folder, vocabulary, windows)
+    return model
 
 
-def require_fits(model: PreTrainedModel, folder: Path, vocabulary: Vocabulary, max_length: int) -> None:
-    """ModelError unless the model has an embedding for every token id and a position for every token of a window."""
+def embedding_rows(model: PreTrainedModel) -> int:
+    """How many token ids the model has embeddings for."""
     embeddings = model.get_input_embeddings()
     assert isinstance(embeddings, nn.Embedding)
-    rows = embeddings.num_embeddings
-    if rows < vocabulary.size:
+    return embeddings.num_embeddings
+
+
+def _require_rows(rows: int, folder: Path, vocabulary: Vocabulary, windows: StudentWindows) -> None:
+    """A tokenizer may have ids that its model has no row for, as long as no text leads to them."""
+    if rows >= vocabulary.size:
+        return
+    largest = windows.largest_id()
+    if largest >= rows:
         raise ModelError(
-            f"the model in {folder} has {rows:,} embedding rows, its tokenizer has ids up to {vocabulary.size - 1:,}: "
+            f"the model in {folder} has {rows:,} embedding rows, {windows.tokens_folder} holds the id {largest:,}: "
             "resize its embeddings (model.resize_token_embeddings) or use the tokenizer that it was trained with"
         )
-    positions = getattr(model.config, "max_position_embeddings", None)
-    if positions is not None and positions < max_length:
-        raise ModelError(
-            f"the model in {folder} has {positions:,} positions, windows may have {max_length:,} tokens: set "
-            f"student.max_length to at most {positions:,}"
-        )
+
+
+def first_ids(vocabulary: Vocabulary, rows: int) -> Vocabulary:
+    """The part of a vocabulary that a model with `rows` embedding rows can read and predict."""
+    if rows >= vocabulary.size:
+        return vocabulary
+    return replace(
+        vocabulary,
+        data=vocabulary.data[: vocabulary.offsets[rows]],
+        offsets=vocabulary.offsets[: rows + 1],
+        kind=vocabulary.kind[:rows],
+        texts=vocabulary.texts[:rows],
+        roles={role: token_id for role, token_id in vocabulary.roles.items() if token_id < rows},
+    )
 
 
 class Student(nn.Module):

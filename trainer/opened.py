@@ -7,6 +7,7 @@ from trainer.batches import BatchBuilder
 from trainer.errors import DataError
 from trainer.heldout import Heldout
 from trainer.job import TrainJob
+from trainer.model import first_ids
 from trainer.teachers import TeacherData
 from trainer.terms import term_builder
 from trainer.windows import StudentWindows, WindowSet
@@ -24,14 +25,18 @@ class OpenedJob:
     teachers: tuple[TeacherData, ...]
     heldout: Heldout
 
-    def batches(self) -> BatchBuilder:
-        """What builds the batches of the job; takes seconds for large vocabularies."""
+    def batches(self, student_rows: int) -> BatchBuilder:
+        """What builds the batches of a student that has embeddings of the first `student_rows` ids.
+
+        Takes seconds for large vocabularies.
+        """
         settings = self.job.settings
+        vocabulary = first_ids(self.vocabulary, student_rows)
         return BatchBuilder(
             student=self.student,
             windows=self.windows,
-            vocabulary=self.vocabulary,
-            teachers=tuple((teacher, term_builder(teacher, self.vocabulary)) for teacher in self.teachers),
+            vocabulary=vocabulary,
+            teachers=tuple((teacher, term_builder(teacher, vocabulary)) for teacher in self.teachers),
             batch_windows=settings.batch_windows,
             micro_batch_windows=settings.micro_batch_windows,
             seed=settings.seed,

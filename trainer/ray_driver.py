@@ -10,6 +10,7 @@ from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, Tr
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from trainer.errors import WorkersError
+from trainer.failure import raise_failure
 from trainer.job import TrainJob
 from trainer.run_files import RAY_FOLDER, STOP_NAME
 from trainer.worker import train_worker
@@ -81,6 +82,7 @@ def fit(job: TrainJob, meanwhile: Callable[[], None]) -> None:
     raised again when they did; a second Ctrl-C does not wait.
 
     Raises:
+        ArtifactError, ModelError, StorageError, TrainerError: what a worker reported.
         WorkersError: if the cluster has no room for the workers, or they failed more often than `max_failures`.
     """
     ensure_ray()
@@ -92,6 +94,7 @@ def fit(job: TrainJob, meanwhile: Callable[[], None]) -> None:
         (job.run_folder / STOP_NAME).touch()
         run.wait(lambda: None)
         raise
+    raise_failure(job.run_folder)
     if isinstance(run.error, TrainingFailedError):
         raise WorkersError(
             f"Ray gave up on the workers (max_failures is {job.settings.max_failures}): {run.error}\n"

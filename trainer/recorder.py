@@ -1,5 +1,7 @@
 """Rank 0's records of a run: the metrics file and the loggers."""
 
+from typing import Self
+
 from trainer.job import TrainJob
 from trainer.loggers import open_loggers
 from trainer.metrics import Metrics, MetricsFile, cut_metrics
@@ -23,8 +25,11 @@ class Recorder:
         """Make sure that the records are on the disk, as they must be before a checkpoint of the same step is."""
         self._file.sync()
 
-    def close(self) -> None:
-        """Close the file and the loggers."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Close the file and the loggers, which show whether an error ended the run."""
         self._file.close()
         for logger in self._loggers:
-            logger.close()
+            logger.close(failed=kind is not None)

@@ -2,22 +2,19 @@
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
-from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from storage.lock import artifact_lock
-from trainer.errors import TrainerError
-from trainer.failure import raise_failure
+from trainer.errors import StoppedError, TrainerError
 from trainer.identity import claim
 from trainer.job import EvaluateJob, Evaluation, TrainJob, TrainResult
 from trainer.loggers import require_loggers
 from trainer.metrics import Metrics, MetricsTail, cut_metrics, read_metrics
-from trainer.run_files import FAILURE_NAME, RESULT_NAME, STOP_NAME, WRITER_LOCK, checkpoint_folder
+from trainer.run_files import FAILURE_NAME, RESULT_NAME, STOP_NAME, WRITER_LOCK, checkpoint_folder, checkpoint_steps
 from trainer.state import newest_state, sound_state
 
-__all__ = ["Metrics", "TrainerError", "evaluate", "read_metrics", "train"]
+__all__ = ["Metrics", "TrainerError", "evaluate", "read_metrics", "require_loggers", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,10 +29,11 @@ def train(job: TrainJob, on_metrics: OnMetrics | None = None) -> TrainResult:
     Raises:
         RunConflictError: if the run folder holds another job.
         ArtifactError: if an input is missing or damaged, or inputs do not belong together.
+        ModelError: if the student cannot be opened or is too small.
+        StoppedError: if the file `stop` in the run folder ended it before its time.
         TrainerError: for everything else that trying again does not cure (see `trainer.errors`).
         KeyboardInterrupt: after the workers stopped and saved a checkpoint.
     """
-    job = _absolute(job)
     require_loggers(job.settings.loggers)
     with artifact_lock(job.run_folder):
         claim(job)
@@ -51,7 +49,7 @@ def evaluate(job: EvaluateJob) -> Evaluation:
     """
     from trainer.evaluation import evaluate_checkpoint
 
-    return evaluate_checkpoint(_absolute(job))
+    return evaluate_checkpoint(job)
 
 
 def _train(job: TrainJob, on_metrics: OnMetrics) -> TrainResult:
@@ -67,9 +65,12 @@ def _train(job: TrainJob, on_metrics: OnMetrics) -> TrainResult:
             on_metrics(record)
 
     fit(job, report)
-    raise_failure(job.run_folder)
     result = _read_result(job)
-    assert result is not None, "the workers ended without a result"
+    if result is None:
+        raise StoppedError(
+            f"the run was stopped after step {checkpoint_steps(job.run_folder)[0]} by the file "
+            f"{job.run_folder / STOP_NAME}; run the same command again to go on from there"
+        )
     return result.model_copy(update={"resumed_from": resumed_from})
 
 
@@ -104,19 +105,3 @@ def _read_result(job: TrainJob) -> TrainResult | None:
         return None
     # The folder may have been moved since.
     return result.model_copy(update={"best_checkpoint": checkpoint_folder(job.run_folder, result.best_step)})
-
-
-Job = TypeVar("Job", bound=BaseModel)
-
-
-def _absolute(job: Job) -> Job:
-    """The same job with absolute paths: workers run in folders of their own."""
-    return type(job).model_validate(_with_absolute_paths(job))
-
-
-def _with_absolute_paths(value: object) -> object:
-    if isinstance(value, BaseModel):
-        return {name: _with_absolute_paths(getattr(value, name)) for name in type(value).model_fields}
-    if isinstance(value, tuple):
-        return tuple(_with_absolute_paths(part) for part in value)
-    return value.absolute() if isinstance(value, Path) else value

@@ -16,7 +16,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
-from trainer.batches import Ahead, BatchBuilder, MicroBatch, StepBatch
+from trainer.batches import Ahead, BatchBuilder, MicroBatch, MicroPlan, StepBatch
 from trainer.errors import DivergedError
 from trainer.group import Group
 from trainer.job import TrainJob
@@ -64,7 +64,7 @@ class Stepper:
         self._ahead = Ahead(lambda step: batches.step(step, group.rank, group.world_size), job.settings.steps)
 
     def close(self) -> None:
-        """End the thread that builds batches."""
+        """End the threads that build batches."""
         self._ahead.close()
 
     def prepare(self, step: int) -> PreparedStep:
@@ -83,7 +83,7 @@ class Stepper:
         self._seed(step)
         self.student.train()
         sums = np.zeros_like(prepared.counts)
-        for batch, context in self._with_sync_on_last(prepared.batch.micro_batches):
+        for batch, context in self._with_sync_on_last(step, prepared.batch.plans):
             with context:
                 totals = self._totals(batch.to(self._group.device), prepared)
                 (totals * self._factors(prepared)).sum().backward()
@@ -105,11 +105,11 @@ class Stepper:
         torch.manual_seed(int(state[0]))
 
     def _with_sync_on_last(
-        self, batches: tuple[MicroBatch, ...]
+        self, step: int, plans: tuple[MicroPlan, ...]
     ) -> Iterator[tuple[MicroBatch, contextlib.AbstractContextManager]]:
-        """Gradients are exchanged in the last backward pass only."""
-        for batch in batches:
-            if batch is not batches[-1] and isinstance(self._parallel, DistributedDataParallel):
+        """The micro-batches; gradients are exchanged in the backward pass of the last one only."""
+        for number, batch in enumerate(self._ahead.complete(step, plans), start=1):
+            if number < len(plans) and isinstance(self._parallel, DistributedDataParallel):
                 yield batch, self._parallel.no_sync()
             else:
                 yield batch, contextlib.nullcontext()

@@ -1,11 +1,13 @@
-"""What one teacher contributes to the loss of a micro-batch, ready to be computed from the student's logits.
+"""What one teacher contributes to the loss of a micro-batch.
 
-A term is built on the CPU in the background thread and knows how many items (boundaries, chunks) it sums over before
-the student has run, so that all ranks can agree on the divisor first.
+A plan is made a step ahead, in the background: it is small, and it knows how many items (boundaries, chunks) the term
+sums over before the student has run, so that all ranks can agree on the divisor first. What is as wide as a vocabulary
+at each position (gigabytes, for a hundred thousand tokens) comes with the term, which is made right before it is used.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -13,14 +15,14 @@ import torch
 
 from trainer.teachers import TeacherData, TeacherRows
 from xtoken_core.align import AlignmentBatch, prefix_boundaries
-from xtoken_core.losses import CellBatch, PKLInputs, PKLSettings, PrefixCells, p_kl, prefix_kl
+from xtoken_core.losses import CellBatch, PKLInputs, PKLSettings, PrefixCells, column_maxima, p_kl, prefix_kl
 from xtoken_core.ragged import Ragged
 from xtoken_core.topk import Records
 from xtoken_core.vocabulary import Vocabulary
 
-P_KL_COLUMNS = 8192  # teacher ids that p_kl compares; the published default
 # The logit of teacher ids and positions without a record: far below any real one, and finite, so that 0 * log 0 is 0.
 NO_LOGIT = -1e4
+P_KL_COLUMNS = 8192  # teacher ids that p_kl compares; the published default
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +59,8 @@ class Predictions:
         return logits.new_zeros(*self.shape, logits.shape[1]).index_put((self.row, self.position), logits)
 
 
-class Term(Protocol):
-    """One teacher's part of the loss of one micro-batch."""
+class TermPlan(Protocol):
+    """What a step needs to know of a term beforehand, and what the term is made of."""
 
     @property
     def count(self) -> int:
@@ -68,6 +70,13 @@ class Term(Protocol):
     def column_scores(self) -> torch.Tensor | None:
         """How likely each teacher id is anywhere in the micro-batch, for losses that compare the likeliest ids."""
 
+    def term(self) -> "Term":
+        """The term itself, on the CPU; called in a background thread."""
+
+
+class Term(Protocol):
+    """One teacher's part of the loss of one micro-batch, ready to be computed from the student's logits."""
+
     def to(self, device: torch.device) -> Self:
         """The same on another device."""
 
@@ -76,34 +85,46 @@ class Term(Protocol):
     ) -> torch.Tensor:
         """The summed loss, a tensor without dimensions, from the student's `logits` [N, Vs].
 
-        scores: `column_scores`, the maximum over all micro-batches and ranks of the step.
+        scores: `column_scores` of the plans, the maximum over all micro-batches and ranks of the step.
         """
 
 
-TermBuilder = Callable[[TeacherRows, Predictions], Term]
+TermBuilder = Callable[[TeacherRows, Predictions], TermPlan]
 
 
 def term_builder(teacher: TeacherData, student: Vocabulary) -> TermBuilder:
-    """What makes the terms of `teacher`: the part of the work that is the same for all batches is done here."""
+    """What plans the terms of `teacher`: the part of the work that is the same for all batches is done here."""
     if teacher.inputs.loss == "p_kl":
-        return _p_kl_builder(teacher)
+        return _p_kl_builder(teacher, student)
     return _prefix_kl_builder(teacher, student)
 
 
 @dataclass(frozen=True, eq=False)
-class PrefixTerm:
+class PrefixPlan:
     """prefix_kl at the boundaries where both models have read the same bytes.
 
-    which: int64 [n], the prediction of each boundary. cells: of the teacher's records there.
+    which: int64 [n], the prediction of each boundary. records: the teacher's there. cells: what makes cells of them.
     """
 
     which: torch.Tensor
-    cells: CellBatch
+    records: Records
+    cells: PrefixCells
     column_scores: None = None
 
     @property
     def count(self) -> int:
         return len(self.which)
+
+    def term(self) -> "PrefixTerm":
+        return PrefixTerm(self.which, self.cells.of(self.records))
+
+
+@dataclass(frozen=True, eq=False)
+class PrefixTerm:
+    """A `PrefixPlan` with the cells of its records."""
+
+    which: torch.Tensor
+    cells: CellBatch
 
     def to(self, device: torch.device) -> "PrefixTerm":
         return PrefixTerm(self.which.to(device, non_blocking=True), self.cells.to(device))
@@ -118,31 +139,38 @@ def _prefix_kl_builder(teacher: TeacherData, student: Vocabulary) -> TermBuilder
     cells = PrefixCells.between(student, teacher.vocabulary)
     dummy_prefix = student.dummy_prefix or teacher.vocabulary.dummy_prefix
 
-    def build(rows: TeacherRows, predictions: Predictions) -> Term:
+    def build(rows: TeacherRows, predictions: Predictions) -> TermPlan:
         found = prefix_boundaries(rows.alignment, rows.loss_mask, dummy_prefix)
         if not len(found.row):
             return NO_TERM
         records = teacher.records(rows, found.row, found.teacher_position)
-        return PrefixTerm(predictions.index(rows.row[found.row], found.student_position), cells.of(records))
+        return PrefixPlan(predictions.index(rows.row[found.row], found.student_position), records, cells)
 
     return build
 
 
 @dataclass(frozen=True, eq=False)
+class PKLPlan:
+    """p_kl over the chunks of the micro-batch; the teacher's logits are read once for their maxima, once to be used."""
+
+    count: int
+    column_scores: torch.Tensor
+    inputs: Callable[[], PKLInputs]
+
+    def term(self) -> "PKLTerm":
+        return PKLTerm(self.inputs())
+
+
+@dataclass(frozen=True, eq=False)
 class PKLTerm:
-    """p_kl over the chunks of the micro-batch; `inputs` lacks the student's logits until they exist."""
+    """What p_kl compares; `inputs` lacks the student's logits until they exist."""
 
     inputs: PKLInputs
-    count: int
-
-    @property
-    def column_scores(self) -> torch.Tensor:
-        return self.inputs.teacher_logits.amax(dim=(0, 1))
 
     def to(self, device: torch.device) -> "PKLTerm":
         tensors = {name: value for name, value in vars(self.inputs).items() if isinstance(value, torch.Tensor)}
         moved: dict[str, Any] = {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
-        return PKLTerm(replace(self.inputs, **moved), self.count)
+        return PKLTerm(replace(self.inputs, **moved))
 
     def total(
         self, logits: torch.Tensor, predictions: Predictions, temperature: float, scores: torch.Tensor | None
@@ -152,16 +180,15 @@ class PKLTerm:
         return p_kl(inputs, settings, scores).loss.total
 
 
-def _p_kl_builder(teacher: TeacherData) -> TermBuilder:
+def _p_kl_builder(teacher: TeacherData, student: Vocabulary) -> TermBuilder:
     assert teacher.projection is not None
-    indices, weights = _tensor(teacher.projection.indices), _tensor(teacher.projection.weights)
+    indices, weights = (_tensor(p[: student.size]) for p in (teacher.projection.indices, teacher.projection.weights))
 
-    def build(rows: TeacherRows, predictions: Predictions) -> Term:
+    def inputs(rows: TeacherRows, predictions: Predictions, valid: Ragged) -> PKLInputs:
         batch = predictions.shape[0]
-        valid = _valid_chunks(rows.alignment, rows.loss_mask)
         student = _chunk_of_token(rows.alignment.student_chunk_start0, rows.alignment.student_chunk_ends)
         teacher_chunk = _chunk_of_token(rows.alignment.teacher_chunk_start0, rows.alignment.teacher_chunk_ends)
-        inputs = PKLInputs(
+        return PKLInputs(
             student_logits=torch.empty(0),
             teacher_logits=_teacher_logits(teacher, rows, batch),
             student_chunk=_padded(student, rows.row, batch, -1, width=predictions.shape[1]),
@@ -173,7 +200,11 @@ def _p_kl_builder(teacher: TeacherData) -> TermBuilder:
             projection_weights=weights,
             teacher_size=teacher.vocabulary.size,
         )
-        return PKLTerm(inputs, int(_countable(rows.alignment, valid).sum()))
+
+    def build(rows: TeacherRows, predictions: Predictions) -> TermPlan:
+        valid = _valid_chunks(rows.alignment, rows.loss_mask)
+        make = partial(inputs, rows, predictions, valid)
+        return PKLPlan(int(_countable(rows.alignment, valid).sum()), column_maxima(make()), make)
 
     return build
 
@@ -240,10 +271,13 @@ def _teacher_logits(teacher: TeacherData, rows: TeacherRows, batch: int) -> torc
 
 @dataclass(frozen=True)
 class _NoTerm:
-    """A micro-batch for which a teacher has nothing."""
+    """The plan and the term of a micro-batch for which a teacher has nothing."""
 
     count: int = 0
     column_scores: None = None
+
+    def term(self) -> "_NoTerm":
+        return self
 
     def to(self, device: torch.device) -> "_NoTerm":
         return self

@@ -77,6 +77,11 @@ class StudentWindows:
         too_long = heldout.lengths > max_length
         return heldout.take(~too_long & (heldout.lengths >= 2)), int(too_long.sum())
 
+    def largest_id(self) -> int:
+        """The largest token id of any window; reads all ids."""
+        largest = [pc.max(pc.list_flatten(table["ids"])).as_py() for table in self.tables]
+        return max((token_id for token_id in largest if token_id is not None), default=0)
+
     def tokens(self, windows: WindowSet) -> tuple[Ragged, Ragged]:
         """The ids (int32) and the loss mask (bool) of `windows`, in their order."""
         table = rows_of(self.tables, windows)

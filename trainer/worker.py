@@ -10,8 +10,8 @@ from ray.train.torch import get_device
 from transformers.utils.logging import disable_progress_bar
 
 from storage.lock import artifact_lock
-from trainer.errors import LASTING
-from trainer.failure import report_failure
+from trainer.errors import LASTING, GpuMemoryError
+from trainer.failure import has_failure, report_failure
 from trainer.group import Group
 from trainer.job import TrainJob
 from trainer.loop import run_loop
@@ -25,6 +25,8 @@ def train_worker(config: dict[str, Any]) -> None:
     a new run must not write beside them.
     """
     job = TrainJob.model_validate_json(config["job"])
+    if has_failure(job.run_folder):
+        return
     context = ray.train.get_context()
     group = Group(context.get_world_rank(), context.get_world_size(), get_device())
     if group.device.type == "cuda":
@@ -36,11 +38,29 @@ def train_worker(config: dict[str, Any]) -> None:
             run_loop(job, group)
         except LASTING as error:
             report_failure(job.run_folder, error)
+        except torch.OutOfMemoryError as error:
+            report_failure(job.run_folder, _explain(job, error))
+            raise  # the other workers wait for this one, until Ray ends them
 
 
 def worker_threads(job: TrainJob, workers_here: int) -> int:
     """CPU threads of a worker: as set, else an equal share of the cores for each worker on this machine."""
-    return job.settings.threads_per_worker or max(1, len(os.sched_getaffinity(0)) // workers_here)
+    return job.settings.threads_per_worker or max(1, usable_cores() // workers_here)
+
+
+def usable_cores() -> int:
+    """The cores that this process may use, or all where the system does not tell (macOS, Windows)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _explain(job: TrainJob, error: torch.OutOfMemoryError) -> GpuMemoryError:
+    return GpuMemoryError(
+        f"the GPU has too little memory for {job.settings.micro_batch_windows} windows at a time ({error}): lower "
+        "training.micro_batch_windows, which changes nothing but the memory and time of a step, and run the same "
+        "command again; where 1 is too much, use shorter windows (windows.max_bytes) or a larger GPU"
+    )
 
 
 def _writer_lock(job: TrainJob, group: Group) -> AbstractContextManager[None]:

@@ -1,48 +1,83 @@
 """The `tokenizers` object behind a tokenizer, made to do what the project needs.
 
-A `tokenizer.json` can carry truncation and padding, and its template can differ from what its config asks for; here
-the object is loaded from the file itself and these are settled.
+A `tokenizer.json` can carry truncation, padding and dropout, which are for training and not for reading; here the
+object is loaded from the file itself and these are off. BOS and EOS are those of the file's own template: where there
+is a `tokenizer.json`, transformers does not look at the config's `add_bos_token` and `add_eos_token` either.
 """
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from tokenizers import Tokenizer
-from tokenizers.processors import TemplateProcessing
+from tokenizers.models import BPE
 
 from xtoken_core.spelling import METASPACE, ByteLevelSpelling, components, spelling_of
-from xtoken_core.tokenizer_files import TokenizerFiles, special_token
-from xtoken_core.vocabulary import VocabularyError
+from xtoken_core.tokenizer_files import TokenizerFiles
+from xtoken_core.vocabulary import TokenKind, Vocabulary, VocabularyError
 
+_NEVER = -1e6  # as the score of a piece; others have at least some -30
 _SPACE_TO_METASPACE = {"type": "Replace", "pattern": {"String": " "}, "content": METASPACE}
 
 
 def load_backend(files: TokenizerFiles) -> Tokenizer:
     """Text -> ids as the model will see them; VocabularyError where the file does not load as it says."""
     try:
-        backend = Tokenizer.from_str(json.dumps(files.definition))
+        backend = _settled(files.definition)
     except Exception as error:  # the library raises bare Exceptions
         raise VocabularyError(
             f"{files.folder}/tokenizer.json cannot be loaded ({error}). Fetch or save the tokenizer again."
         ) from error
     _require_declared_ids(backend, files)
-    _follow_config_template(backend, files.config)
-    return _unlimited(backend)
+    return backend
 
 
 def load_plain_backend(definition: dict[str, Any]) -> Tokenizer:
-    """Text -> ids of just this text: no template, no normaliser, no dummy prefix, no special token read from text."""
+    """Text -> ids of just this text: no template, no normaliser, no dummy prefix."""
     plain = definition | {"normalizer": _plain_normalizer(definition), "post_processor": None}
     plain["pre_tokenizer"] = _without_prefix(definition.get("pre_tokenizer"))
-    backend = Tokenizer.from_str(json.dumps(plain))
-    backend.encode_special_tokens = True  # a text "<s>" is three characters
-    return _unlimited(backend)
+    return _settled(plain)
 
 
-def _unlimited(backend: Tokenizer) -> Tokenizer:
+def read_marks_as_text(backend: Tokenizer, vocabulary: Vocabulary) -> None:
+    """From here on a mark in the text, as "<s>" in HTML, is spelled like any other text; the template still adds marks.
+
+    Read as a mark it would have no bytes: the alignment and the bits per byte would lose them, and raw text could end
+    a document. Added tokens that are text stay the tokens that they are.
+    """
+    added = backend.get_added_tokens_decoder()
+    marks = [token for token_id, token in added.items() if vocabulary.kind[token_id] == TokenKind.SPECIAL]
+    for mark in marks:
+        mark.special = True  # also one that plays a role and is not declared so
+    backend.add_special_tokens(marks)
+    backend.encode_special_tokens = True
+
+
+def with_model_type(definition: dict[str, Any], backend: Tokenizer) -> dict[str, Any]:
+    """`definition` with its model's type, which files of before tokenizers 0.9 leave to the library to find out."""
+    if "type" in definition["model"]:
+        return definition
+    found = json.loads(backend.to_str())["model"]["type"]
+    return definition | {"model": definition["model"] | {"type": found}}
+
+
+def _settled(definition: dict[str, Any]) -> Tokenizer:
+    """The same ids for the same text, whole and at every call."""
+    model = _without_marks(definition["model"], definition.get("added_tokens", ()))
+    backend = Tokenizer.from_str(json.dumps(definition | {"model": model}))
     backend.no_truncation()
     backend.no_padding()
+    if isinstance(backend.model, BPE):
+        backend.model.dropout = None
     return backend
+
+
+def _without_marks(model: dict[str, Any], added_tokens: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """A Unigram model would find marks among its pieces too: here they cost more than any other way to spell them."""
+    if not isinstance(model["vocab"], list):
+        return model
+    marks = {token["content"] for token in added_tokens if token["special"]}
+    return model | {"vocab": [[piece, _NEVER if piece in marks else score] for piece, score in model["vocab"]]}
 
 
 def _require_declared_ids(backend: Tokenizer, files: TokenizerFiles) -> None:
@@ -54,21 +89,6 @@ def _require_declared_ids(backend: Tokenizer, files: TokenizerFiles) -> None:
                 f"{files.folder}/tokenizer.json declares {token['content']!r} as id {token['id']}, but it loads as "
                 f"{loaded}. Enter the token with its id in the model's vocabulary too."
             )
-
-
-def _follow_config_template(backend: Tokenizer, config: dict[str, Any]) -> None:
-    """BOS and EOS by the config's flags where it has any, as transformers does it; else the file's template stands."""
-    if not any(isinstance(config.get(f"add_{role}_token"), bool) for role in ("bos", "eos")):
-        return
-    bos, eos = _template_token(backend, config, "bos"), _template_token(backend, config, "eos")
-    special_tokens = [(token, backend.token_to_id(token)) for token in {*bos, *eos}]
-    backend.post_processor = TemplateProcessing(single=[*bos, "$A", *eos], special_tokens=special_tokens)
-
-
-def _template_token(backend: Tokenizer, config: dict[str, Any], role: str) -> list[str]:
-    """The token that plays `role` where the config asks for it and the vocabulary has it, else nothing."""
-    token = special_token(config, role) if config.get(f"add_{role}_token") else None
-    return [token] if token is not None and backend.token_to_id(token) is not None else []
 
 
 def _plain_normalizer(definition: dict[str, Any]) -> dict[str, Any] | None:

@@ -30,6 +30,13 @@ _SHOWN = 24  # bytes shown around the first difference in an error
 
 def establish_vocabulary(backend: Tokenizer, files: TokenizerFiles) -> Vocabulary:
     """What each id of `backend` spells, proved on `PROBE`; VocabularyError where it cannot be established."""
+    try:
+        return _established(backend, files)
+    except VocabularyError as error:
+        raise VocabularyError(f"{files.folder}: {error}") from error
+
+
+def _established(backend: Tokenizer, files: TokenizerFiles) -> Vocabulary:
     spelling = spelling_of(files.definition)
     roles = find_roles(files.config, backend.get_vocab(with_added_tokens=True))
     special = _special_ids(backend, roles, files.definition["model"].get("unk_token"))

@@ -1,22 +1,20 @@
 """A tokenizer as the project uses it: text -> the ids that the model will see, and what each id spells."""
 
+from dataclasses import replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 import tokenizers
 
-from xtoken_core.backends import load_backend, load_plain_backend
+from xtoken_core.backends import load_backend, load_plain_backend, read_marks_as_text, with_model_type
 from xtoken_core.establish import establish_vocabulary
 from xtoken_core.ragged import Ragged, offsets_of
 from xtoken_core.spelling import as_text
 from xtoken_core.tokenizer_files import TokenizerFiles, read_files
 from xtoken_core.vocabulary import Vocabulary
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 class Tokenizer:
@@ -29,8 +27,9 @@ class Tokenizer:
         """From files already read; `load` is the usual way in."""
         self.folder: Path = files.folder
         self.backend: tokenizers.Tokenizer = load_backend(files)
-        self.vocabulary: Vocabulary = establish_vocabulary(self.backend, files)
-        self._definition = files.definition
+        self._definition = with_model_type(files.definition, self.backend)
+        self.vocabulary: Vocabulary = establish_vocabulary(self.backend, replace(files, definition=self._definition))
+        read_marks_as_text(self.backend, self.vocabulary)
 
     @classmethod
     def load(cls, ref: str | Path) -> Self:
@@ -42,16 +41,15 @@ class Tokenizer:
         return cls(read_files(ref))
 
     def encode_batch(self, texts: list[str]) -> Ragged:
-        """The ids (int32) of each text as the model will see them, BOS and the like included."""
+        """The ids (int32) of each text as the model will see them, BOS and the like included.
+
+        What looks like a special token in a text is text, so that the ids spell every byte of it.
+        """
         return _ids(self.backend.encode_batch_fast(texts))
 
     def encode_plain(self, texts: list[str]) -> Ragged:
-        """The ids (int32) of each text alone: no special tokens, no normaliser, no dummy prefix."""
+        """The ids (int32) of each text alone: nothing added, no normaliser, no dummy prefix."""
         return _ids(self._plain_backend.encode_batch_fast(texts, add_special_tokens=False))
-
-    def decode(self, ids: np.ndarray | list[int]) -> str:
-        """The text of `ids` for people to read, special tokens shown."""
-        return self.backend.decode([int(token_id) for token_id in ids], skip_special_tokens=False)
 
     @cached_property
     def id_of(self) -> dict[bytes, int]:
@@ -67,15 +65,10 @@ class Tokenizer:
         return vocabulary.lookup | {token: i for token, i in in_use.items() if vocabulary.token_bytes(i) == token}
 
     @cached_property
-    def hf(self) -> "PreTrainedTokenizerBase":
-        """The same tokenizer as a transformers object: for chat templates and to save beside a model."""
-        from transformers import PreTrainedTokenizerFast
-
-        return PreTrainedTokenizerFast.from_pretrained(self.folder)
-
-    @cached_property
     def _plain_backend(self) -> tokenizers.Tokenizer:
-        return load_plain_backend(self._definition)
+        backend = load_plain_backend(self._definition)
+        read_marks_as_text(backend, self.vocabulary)
+        return backend
 
 
 def _ids(encodings: list[tokenizers.Encoding]) -> Ragged:

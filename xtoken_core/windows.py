@@ -30,16 +30,20 @@ def _last_break(document: bytes, start: int, limit: int) -> int:
         end = max(document.rfind(b" ", start + 1, end), document.rfind(b"\n", start + 1, end))
         if end < 0:
             break
-        if _is_break(document[end - 1], document[end]):
+        if _is_break(document, end):
             return end
     return _character_start(document, limit)
 
 
-def _is_break(before: int, space: int) -> bool:
-    """Whether pre-tokenizers split between these two bytes: some keep a newline with the punctuation before it."""
-    if space == ord("\n"):
-        return chr(before).isalnum() and before < 0x80
-    return before not in b" \t\r\n\v\f"
+def _is_break(document: bytes, space: int) -> bool:
+    """Whether pre-tokenizers split before the space or newline at `space`.
+
+    White space of any script before it makes one token with it; some keep a newline with the punctuation before it.
+    """
+    before = document[_character_start(document, space - 1) : space].decode()
+    if document[space] == ord("\n"):
+        return before.isascii() and before.isalnum()
+    return not before.isspace()
 
 
 def _character_start(document: bytes, position: int) -> int:

@@ -41,7 +41,7 @@ def show_artifact(folder: Path) -> RenderableType:
     parts: list[RenderableType] = [facts(f"{manifest.kind} in {folder}", _facts(manifest))]
     if manifest.inputs:
         parts += [facts("inputs", manifest.inputs)]
-    stats = manifest.stats | _sums(manifest)
+    stats = manifest.stats or _sums(manifest)
     if stats:
         parts += [facts("stats", stats)]
     tables = [entry.name for entry in manifest.files if entry.name.endswith(".arrow")]
@@ -64,7 +64,7 @@ def show_shard(path: Path) -> RenderableType:
         table = read_table(path)
     except ArtifactError as error:
         return verdict([str(error)], remedy(_kind(path)))
-    problem = damage(path.parent, entry) if entry else None
+    problem = damage(path.parent, entry, fresh=True) if entry else None
     found: dict[str, object] = {"rows": table.num_rows, "size": size(path.stat().st_size), "kind": _kind(path) or "?"}
     found |= dict(entry.stats) if entry else {}
     unknown = Text("no receipt lies beside it: nothing to check it against", "yellow")
@@ -74,7 +74,7 @@ def show_shard(path: Path) -> RenderableType:
 
 def damages(folder: Path, manifest: Manifest) -> list[str]:
     """What is wrong with the files of an artifact; empty if it is whole."""
-    found = (damage(folder, entry) for entry in manifest.files)
+    found = (damage(folder, entry, fresh=True) for entry in manifest.files)
     return [problem for problem in found if problem]
 
 
@@ -95,6 +95,7 @@ def _facts(manifest: Manifest) -> dict[str, object]:
 
 
 def _sums(manifest: Manifest) -> dict[str, float]:
+    """The counts of all files together; a stage that keeps others than counts writes stats of its own."""
     sums: Counter[str] = Counter()
     for entry in manifest.files:
         sums.update(entry.stats)  # type: ignore[arg-type]  # counts are whole numbers kept as floats

@@ -2,6 +2,8 @@
 
 import json
 import math
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from storage.digests import file_digest
 _CONFIG = "config.json"
 _STATE = "trainer_state.json"
 _WEIGHTS = "*.safetensors"
-_REMEDY = "run the same `xtoken distill CONFIG` again: it goes on from the newest undamaged checkpoint"
+REMEDY = "run the same `xtoken distill CONFIG` again: it goes on from the newest undamaged checkpoint"
 _SHAPE = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
 
 
@@ -27,14 +29,7 @@ def is_checkpoint(folder: Path) -> bool:
 def show_checkpoint(folder: Path) -> RenderableType:
     """Parameters, vocabulary and where its training stands."""
     config, state = read_json(folder / _CONFIG), read_state(folder)
-    problems = [f"{folder / name} cannot be read" for name in (_CONFIG,) if not config]
-    counts: dict[str, int] = {}
-    for path in sorted(folder.glob(_WEIGHTS)):
-        try:
-            _count_parameters(path, counts)
-        except (SafetensorError, OSError) as error:
-            problems.append(f"{path}: {error}")
-    problems += [] if problems else _wrong_checksums(folder, state)
+    counts, problems = _parameters(folder), checkpoint_problems(folder)
     found = {
         "model": ", ".join(config.get("architectures") or [config.get("model_type", "?")]),
         "parameters": f"{sum(counts.values()):,} ({', '.join(f'{n:,} {dtype}' for dtype, n in counts.items())})",
@@ -48,7 +43,18 @@ def show_checkpoint(folder: Path) -> RenderableType:
     parts: list[RenderableType] = [facts(f"checkpoint {folder}", found)]
     if state:
         parts += [facts("training", training_facts(state))]
-    return Group(*parts, verdict(problems, _REMEDY) if checked else unchecked)
+    return Group(*parts, verdict(problems, REMEDY) if checked else unchecked)
+
+
+def checkpoint_problems(folder: Path) -> list[str]:
+    """What is wrong with the files of a checkpoint; empty if it is whole, or if nothing says how it was written."""
+    problems = [] if read_json(folder / _CONFIG) else [f"{folder / _CONFIG} cannot be read"]
+    for path in sorted(folder.glob(_WEIGHTS)):
+        try:
+            _sizes(path)
+        except (SafetensorError, OSError) as error:
+            problems.append(f"{path}: {error}")
+    return problems or _wrong_checksums(folder, read_state(folder))
 
 
 def read_state(folder: Path) -> dict[str, Any]:
@@ -78,12 +84,23 @@ def read_json(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _count_parameters(path: Path, counts: dict[str, int]) -> None:
-    """Add the sizes that the file's header names, by type; the weights themselves are not read."""
+def _parameters(folder: Path) -> Counter[str]:
+    """How many there are of each type, in the files that can be read."""
+    counts: Counter[str] = Counter()
+    for path in folder.glob(_WEIGHTS):
+        with suppress(SafetensorError, OSError):
+            counts += _sizes(path)
+    return counts
+
+
+def _sizes(path: Path) -> Counter[str]:
+    """The sizes that the file's header names, by type; the weights themselves are not read."""
+    counts: Counter[str] = Counter()
     with safe_open(path, framework="numpy") as tensors:
         for name in tensors.keys():  # noqa: SIM118 - not a mapping
             tensor = tensors.get_slice(name)
-            counts[tensor.get_dtype()] = counts.get(tensor.get_dtype(), 0) + math.prod(tensor.get_shape())
+            counts[tensor.get_dtype()] += math.prod(tensor.get_shape())
+    return counts
 
 
 def _wrong_checksums(folder: Path, state: dict[str, Any]) -> list[str]:
@@ -91,6 +108,6 @@ def _wrong_checksums(folder: Path, state: dict[str, Any]) -> list[str]:
     for name, checksum in state.get("checksums", {}).items():
         if not (folder / name).is_file():
             problems.append(f"{folder / name} is missing")
-        elif file_digest(folder / name) != checksum:
+        elif file_digest(folder / name, fresh=True) != checksum:
             problems.append(f"{folder / name} is not what was written")
     return problems

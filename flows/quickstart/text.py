@@ -50,4 +50,5 @@ def sample(texts: list[str], total_bytes: int) -> list[str]:
 def write_jsonl(path: Path, texts: list[str]) -> None:
     """One {"text": ...} a line."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts))
+    lines = [json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts]
+    path.write_text("".join(lines), encoding="utf-8")

@@ -15,17 +15,18 @@ _ROWS = {
 }
 
 
-def audit_html(name: str, audit: dict[str, Any]) -> str:
-    """A self-contained page about the projection of the teacher `name`.
+def audit_html(audit: dict[str, Any], teacher_ids: int) -> str:
+    """A self-contained page about the projection to a vocabulary of `teacher_ids` ids.
 
-    `audit` is `dataclasses.asdict` of a `ProjectionAudit`.
+    `audit` is `dataclasses.asdict` of a `ProjectionAudit`. Neither side is named: the page belongs to the two
+    vocabularies, whatever a config calls the models that have them.
     """
     counts = {label: int(audit[key]) for label, key in _ROWS.items()}
     plot = counted_bars(counts, "rows of the projection (student tokens)")
     return render(
         "audit.html",
-        title=f"Projection audit: {name}",
-        name=name,
+        title="Projection audit",
+        teacher_ids=teacher_ids,
         overlap=audit["overlap"],
         overlap_share=audit["overlap_share"],
         counts=counts,

@@ -13,7 +13,7 @@ from storage.workspace import Workspace
 from xtoken_core.align import align_batch
 from xtoken_core.vocabulary import Vocabulary
 
-ALGORITHM_VERSION = 1
+ALGORITHM_VERSION = 2
 
 
 def build_alignments(

@@ -1,6 +1,8 @@
 """Token ids of a teacher -> records of its next-token distributions, one forward pass per window for good."""
 
+import gc
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,11 +10,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from flows.config import RunConfig, TeacherConfig
-from flows.errors import ModelError
 from flows.progress import Advance
 from flows.resolve import model_folder, tokenizer_fingerprint, weights_digest
 from flows.sharding import ShardContent, ShardStage
@@ -22,6 +22,7 @@ from storage.hashing import ids_hash
 from storage.manifest import FileEntry
 from storage.records import KIND, records_table
 from storage.workspace import Workspace
+from xtoken_core.models import ModelError, load_causal_lm
 from xtoken_core.ragged import Ragged, offsets_of
 from xtoken_core.tokenizer import Tokenizer
 from xtoken_core.topk import Codec, Records, codec_error, encode, make_records
@@ -33,12 +34,11 @@ def build_cache(config: RunConfig, teacher: TeacherConfig, tokenizer: Tokenizer,
     """Run the teacher over its tokens and keep the records.
 
     Raises:
-        ModelError: if the teacher has no model, or the model does not fit its tokenizer.
+        ModelError: if the teacher has no model, the model cannot be opened whole, or it does not fit its tokenizer or
+            the memory.
     """
-    if teacher.model is None:
-        raise ModelError(f"teacher {teacher.name} has no `model`: its records cannot be made without one")
-    folder = model_folder(teacher.model)
-    spec = ArtifactSpec(KIND, ALGORITHM_VERSION, _inputs(config, teacher, tokenizer, tokens, folder))
+    folder = _folder(teacher)
+    spec = cache_spec(config, teacher, tokenizer, tokens.manifest.fingerprint)
     forward = _Forward(config, teacher, tokenizer, folder)
 
     def make(index: int, advance: Advance) -> ShardContent:
@@ -50,23 +50,32 @@ def build_cache(config: RunConfig, teacher: TeacherConfig, tokenizer: Tokenizer,
         keys=[shard.checksum for shard in tokens.manifest.shards],
         units=[int(shard.stats["tokens"]) for shard in tokens.manifest.shards],
         make=make,
-        summarise=_summarise,
+        summarise=lambda entries: _summarise(entries) | forward.origin,
     )
-    return stage.run()
+    try:
+        return stage.run()
+    finally:
+        forward.close()
 
 
-def _inputs(
-    config: RunConfig, teacher: TeacherConfig, tokenizer: Tokenizer, tokens: Artifact, folder: Path
-) -> dict[str, Any]:
-    return {
-        "tokens": tokens.manifest.fingerprint,
-        "teacher": weights_digest(folder),
+def cache_spec(config: RunConfig, teacher: TeacherConfig, tokenizer: Tokenizer, tokens: str) -> ArtifactSpec:
+    """Which cache a teacher needs; `tokens` is the fingerprint of its tokens artifact. Nothing is computed."""
+    inputs = {
+        "tokens": tokens,
+        "teacher": weights_digest(_folder(teacher)),
         "tokenizer": tokenizer_fingerprint(tokenizer),
         "max_length": teacher.max_length,
         "dtype": config.cache.dtype,
         "top_k": config.cache.top_k,
         "codec": config.cache.codec,
     }
+    return ArtifactSpec(KIND, ALGORITHM_VERSION, inputs)
+
+
+def _folder(teacher: TeacherConfig) -> Path:
+    if teacher.model is None:
+        raise ModelError(f"teacher {teacher.name} has no `model`: its records cannot be made without one")
+    return model_folder(teacher.model)
 
 
 @dataclass
@@ -107,16 +116,38 @@ class _Forward:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     @property
+    def origin(self) -> dict[str, Any]:
+        """Which model made the records, and how: the fingerprint knows its weights, not its name."""
+        return {"model": self.teacher.model, "dtype": self.config.cache.dtype, "device": self.device.type}
+
+    @property
     def model(self) -> Any:
         if self._model is None:
             transformers_logging.disable_progress_bar()
-            dtype = getattr(torch, self.config.cache.dtype)
-            model: Any = AutoModelForCausalLM.from_pretrained(self.folder, dtype=dtype)
-            model.to(self.device).eval()
+            model: Any = load_causal_lm(self.folder, getattr(torch, self.config.cache.dtype))
+            with self._memory("the model", "set cache.dtype: bfloat16, or free what other programs hold there"):
+                model.to(self.device).eval()
             if self.teacher.tokenizer is not None:
                 self._require_row(model, self.tokenizer.vocabulary.size - 1)
             self._model = model
         return self._model
+
+    def close(self) -> None:
+        """Give the model's memory back: students are trained on the same GPU, by other processes."""
+        self._model = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    @contextmanager
+    def _memory(self, what: str, remedy: str) -> Iterator[None]:
+        """ModelError where `what` does not fit: trying again would need as much."""
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            raise ModelError(
+                f"teacher {self.teacher.name}: {what} does not fit in the memory of the device {self.device}: {remedy}"
+            ) from error
 
     def _require_row(self, model: Any, token_id: int) -> None:
         """A model's own tokenizer may have ids that the model has no row for, as long as no text leads to them."""
@@ -155,23 +186,34 @@ class _Forward:
         logits = torch.empty(0, self.tokenizer.vocabulary.size)
         return make_records(logits, torch.empty(0, dtype=torch.long), self.tokenizer.vocabulary, self.k)
 
-    @torch.inference_mode()
     def _records(self, rows: list[np.ndarray]) -> list[Records]:
         """The records of a batch of windows, each of its own length."""
-        model, lengths = self.model, [len(row) for row in rows]
-        self._require_row(model, max(int(row.max()) for row in rows))
+        self._require_row(self.model, max(int(row.max()) for row in rows))
+        longest = max(len(row) for row in rows)
+        remedy = f"lower cache.batch_tokens, now {self.config.cache.batch_tokens}"
+        if len(rows) == 1:
+            remedy += f", and the teacher's max_length, now {self.teacher.max_length}"
+        with self._memory(f"one forward of {len(rows)} window(s) of up to {longest} tokens", remedy):
+            return self._run(rows)
+
+    @torch.inference_mode()
+    def _run(self, rows: list[np.ndarray]) -> list[Records]:
+        lengths = [len(row) for row in rows]
         input_ids = torch.zeros(len(rows), max(lengths), dtype=torch.long)
         mask = torch.zeros_like(input_ids)
         for i, row in enumerate(rows):
             input_ids[i, : len(row)] = torch.from_numpy(row.astype(np.int64))
             mask[i, : len(row)] = 1
-        output = model(input_ids=input_ids.to(self.device), attention_mask=mask.to(self.device), use_cache=False)
+        output = self.model(input_ids=input_ids.to(self.device), attention_mask=mask.to(self.device), use_cache=False)
         next_ids = torch.cat([input_ids[:, 1:], torch.full((len(rows), 1), -1)], dim=1)
         next_ids[torch.arange(len(rows)), torch.tensor(lengths) - 1] = -1
-        return [
-            make_records(output.logits[i, :length], next_ids[i, :length], self.tokenizer.vocabulary, self.k)
-            for i, length in enumerate(lengths)
-        ]
+        return [self._made(output.logits[i, :length], next_ids[i, :length]) for i, length in enumerate(lengths)]
+
+    def _made(self, logits: torch.Tensor, next_ids: torch.Tensor) -> Records:
+        try:
+            return make_records(logits, next_ids, self.tokenizer.vocabulary, self.k)
+        except ValueError as error:  # logits that are no distribution
+            raise ModelError(f"teacher {self.teacher.name}, cache.dtype {self.config.cache.dtype}: {error}") from error
 
 
 def _batches(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:

@@ -17,13 +17,13 @@ from xtoken_core.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 
-ALGORITHM_VERSION = 1
+ALGORITHM_VERSION = 2
 AUDIT_JSON = "audit.json"
 AUDIT_HTML = "audit.html"
 
 
 def build_projection_artifact(config: RunConfig, student: Tokenizer, teacher: Tokenizer, name: str) -> Artifact:
-    """Build the projection of one pair unless it is there; `name` is the teacher's, for the log and the audit."""
+    """Build the projection of one pair unless it is there; `name` is the teacher's, for the log."""
     inputs = {
         "student": tokenizer_fingerprint(student),
         "teacher": tokenizer_fingerprint(teacher),
@@ -47,7 +47,7 @@ def _build(writer: ArtifactWriter, config: RunConfig, student: Tokenizer, teache
         writer.write_bytes(TENSORS, key, projection_bytes(projection)),
         writer.write_table(TABLE, key, projection_table(projection, student.vocabulary, teacher.vocabulary)),
         writer.write_bytes(AUDIT_JSON, key, json.dumps(found, indent=1, ensure_ascii=False, default=str).encode()),
-        writer.write_bytes(AUDIT_HTML, key, audit_html(name, found).encode()),
+        writer.write_bytes(AUDIT_HTML, key, audit_html(found, teacher.vocabulary.size).encode()),
     ]
     counts = {key: value for key, value in found.items() if isinstance(value, int | float)}
     logger.info("projection %s: made in %s", name, writer.folder)

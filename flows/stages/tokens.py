@@ -15,7 +15,7 @@ from xtoken_core.ragged import Ragged
 from xtoken_core.tokenizer import Tokenizer
 
 KIND = "tokens"
-ALGORITHM_VERSION = 1
+ALGORITHM_VERSION = 2
 
 
 def build_tokens(config: RunConfig, windows: Artifact, tokenizer: Tokenizer, name: str) -> Artifact:
@@ -42,5 +42,4 @@ def _encode(windows: pa.Table, tokenizer: Tokenizer) -> ShardContent:
     ids = tokenizer.encode_batch(windows["text"].to_pylist())
     every_token_counts = Ragged(np.ones(len(ids.values), dtype=bool), ids.offsets)
     columns = [windows["window_id"], to_list_array(ids), to_list_array(every_token_counts)]
-    longest = int(ids.lengths.max(initial=0))
-    return ShardContent(pa.table(columns, schema=TOKENS), {"tokens": float(len(ids.values)), "longest": float(longest)})
+    return ShardContent(pa.table(columns, schema=TOKENS), {"tokens": float(len(ids.values))})

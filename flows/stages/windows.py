@@ -8,6 +8,7 @@ from itertools import islice, pairwise
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -27,7 +28,7 @@ from xtoken_core.windows import window_ends
 logger = logging.getLogger(__name__)
 
 KIND = "windows"
-ALGORITHM_VERSION = 1
+ALGORITHM_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -95,19 +96,28 @@ class _WindowsStage:
         return self.writer.finish(self.entries)
 
     def make(self, source: Source) -> list[FileEntry]:
-        """Write the shards of one source; the last one's receipt says that it is the last."""
-        windows = self._windows(source)
-        size = self.config.windows.windows_per_shard
+        """Write the shards of one source that are not there; the last one's receipt says that it is the last."""
         entries: list[FileEntry] = []
-        part = list(islice(windows, size))
-        while part or not entries:
-            following = list(islice(windows, size))
-            stats = {"sources": 0.0 if following else 1.0, "bytes": sum(w.byte_end - w.byte_start for w in part)}
-            name = shard_name(len(self.entries) + len(entries))
-            table = pa.Table.from_pylist([asdict(window) for window in part], schema=WINDOWS)
-            entries.append(self.writer.write_table(name, f"{source.digest}/{len(entries)}", table, stats))
-            part = following
+        reused = 0
+        for part, is_last in _parts(self._windows(source), self.config.windows.windows_per_shard):
+            entry = self._receipt(source, len(entries))
+            reused += entry is not None
+            entries.append(entry or self._write(source, len(entries), part, is_last))
+        if reused:
+            logger.info("windows: reused %d of %d shards of %s", reused, len(entries), source.name)
         return entries
+
+    def _write(self, source: Source, index: int, part: list[Window], is_last: bool) -> FileEntry:
+        stats = {"sources": float(is_last), "bytes": sum(w.byte_end - w.byte_start for w in part)}
+        table = pa.Table.from_pylist([asdict(window) for window in part], schema=WINDOWS)
+        return self.writer.write_table(*self._place(source, index), table, stats)
+
+    def _receipt(self, source: Source, index: int) -> FileEntry | None:
+        return self.writer.finished(*self._place(source, index))
+
+    def _place(self, source: Source, index: int) -> tuple[str, str]:
+        """Name and key of a source's shard `index`, after the shards of the sources before."""
+        return shard_name(len(self.entries) + index), f"{source.digest}/{index}"
 
     def _windows(self, source: Source) -> Iterator[Window]:
         assert self.config.corpus is not None
@@ -126,8 +136,7 @@ class _WindowsStage:
         """The receipts of a source whose shards are all there, else nothing."""
         found: list[FileEntry] = []
         while not found or not found[-1].stats["sources"]:
-            name = shard_name(len(self.entries) + len(found))
-            entry = self.writer.finished(name, f"{source.digest}/{len(found)}")
+            entry = self._receipt(source, len(found))
             if entry is None:
                 return []
             found.append(entry)
@@ -147,6 +156,30 @@ class _WindowsStage:
             raise CorpusError("the corpus holds no text: every row is empty; check corpus.files and corpus.text_column")
         # 64 random bits collide among a billion windows with probability 0.03.
         assert len(np.unique(ids)) == len(ids), "two windows have one id"
+        self._check_split(tables)
+
+    def _check_split(self, tables: list[pa.Table]) -> None:
+        """Both sides of a split need a document; found out here, not by the trainer after hours of other stages."""
+        assert self.config.corpus is not None
+        holdout = self.config.corpus.holdout
+        firsts = pa.concat_tables(table.select(["byte_start", "split"]) for table in tables)
+        splits = firsts.filter(pc.field("byte_start") == 0)["split"]
+        heldout = pc.sum(pc.equal(splits, "heldout")).as_py()
+        if holdout > 0 and heldout in (0, len(splits)):
+            share, remedy = ("none", "raise") if heldout == 0 else ("all", "lower")
+            raise CorpusError(
+                f"corpus.holdout: {holdout} holds out {share} of {len(splits)} document(s), but training needs some "
+                f"held out and some left: {remedy} it or add documents; 0 prepares windows that nothing is trained on"
+            )
+
+
+def _parts(windows: Iterator[Window], size: int) -> Iterator[tuple[list[Window], bool]]:
+    """Up to `size` windows at a time, and whether they are the last; without any there is one empty part."""
+    part = list(islice(windows, size))
+    while following := list(islice(windows, size)):
+        yield part, False
+        part = following
+    yield part, True
 
 
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5, retry_condition_fn=worth_retrying)

@@ -1,6 +1,8 @@
 """Token ids -> a teacher's records: against forward passes of one window at a time."""
 
+import json
 import shutil
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,18 +12,20 @@ import pytest
 import torch
 from flow_inputs import TEACHER_IDS, FlowInputs, flip_a_byte, run_and_die, shard_bytes
 from real_tokenizers import write_byte_bpe
-from transformers import AutoModelForCausalLM
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from flows.cache_teacher import cache_teacher
 from flows.config import RunConfig
-from flows.errors import ModelError
 from flows.prepare import Prepared, prepare
 from flows.resolve import load_tokenizer
+from flows.stages import caches
 from flows.stages.caches import build_cache
 from storage.artifact import Artifact
 from storage.columns import from_list_column
 from storage.hashing import ids_hash
 from storage.records import StoredRecords
+from xtoken_core.models import ModelError, load_causal_lm
 from xtoken_core.topk import Codec, Records, decode
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -252,8 +256,130 @@ class TestModels:
         with pytest.raises(ModelError, match="teacher llama has no `model`"):
             setting.build(setting.config(teacher=own))
 
+    @pytest.fixture
+    def opened(self, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+        """The folders whose model was opened, once for each try."""
+        folders: list[Path] = []
+
+        def load(folder: Path, dtype: torch.dtype) -> Any:
+            folders.append(folder)
+            return load_causal_lm(folder, dtype)
+
+        monkeypatch.setattr(caches, "load_causal_lm", load)
+        return folders
+
+    def test_weights_that_lack_a_tensor_make_no_records(
+        self, setting: Setting, teacher: Path, tmp_path: Path, opened: list[Path]
+    ) -> None:
+        """They would be random numbers, and their records would be reused for good."""
+        weights = load_file(teacher / "model.safetensors")
+        del weights["model.layers.0.mlp.up_proj.weight"]
+        save_file(weights, teacher / "model.safetensors", metadata={"format": "pt"})
+        config = setting.config(tmp_path / "workspace", teacher={"model": str(teacher)})
+        with pytest.raises(ModelError, match=r"lack model\.layers\.0\.mlp\.up_proj\.weight, which would be random"):
+            setting.build(config)
+        assert list(tmp_path.glob("workspace/caches/*/shard-*")) == []
+        assert opened == [teacher]
+
+    def test_weights_that_are_not_a_number_make_no_records(
+        self, setting: Setting, teacher: Path, tmp_path: Path, opened: list[Path]
+    ) -> None:
+        weights = load_file(teacher / "model.safetensors")
+        weights["model.norm.weight"][0] = torch.nan
+        save_file(weights, teacher / "model.safetensors", metadata={"format": "pt"})
+        config = setting.config(tmp_path / "workspace", teacher={"model": str(teacher)})
+        with pytest.raises(ModelError, match=r"^teacher \w+, cache.dtype float32: .* check its weights for NaN"):
+            setting.build(config)
+        assert opened == [teacher]
+
+    def test_a_model_of_an_unknown_type_is_tried_once(
+        self, setting: Setting, teacher: Path, tmp_path: Path, opened: list[Path]
+    ) -> None:
+        definition = json.loads((teacher / "config.json").read_text())
+        (teacher / "config.json").write_text(json.dumps(definition | {"model_type": "unheard-of"}))
+        with pytest.raises(ModelError, match="unheard-of"):
+            setting.build(setting.config(tmp_path / "workspace", teacher={"model": str(teacher)}))
+        assert opened == [teacher]
+
+    def test_the_manifest_names_the_model_that_the_fingerprint_knows_by_its_weights(
+        self, setting: Setting, teacher: Path, tmp_path: Path
+    ) -> None:
+        original, copy = str(setting.inputs.root / "teacher"), str(teacher)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        made = {
+            model: setting.build(setting.config(tmp_path / name, teacher={"model": model}, dtype="bfloat16"))
+            for name, model in (("one", original), ("other", copy))
+        }
+        for model, cache in made.items():
+            stats = cache.manifest.stats
+            assert (stats["model"], stats["dtype"], stats["device"]) == (model, "bfloat16", device)
+        assert made[original].folder.name == made[copy].folder.name
+
     @pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
     def test_a_folder_that_holds_no_whole_model(self, setting: Setting, teacher: Path, missing: str) -> None:
         (teacher / missing).unlink()
         with pytest.raises(ModelError, match=rf"{teacher} holds no .*{missing[-5:]}"):
             setting.build(setting.config(teacher={"model": str(teacher)}))
+
+
+class TestMemory:
+    @pytest.fixture
+    def models(self, monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref]:
+        """The models that were opened."""
+        found: list[weakref.ref] = []
+
+        def load(folder: Path, dtype: torch.dtype) -> Any:
+            model = load_causal_lm(folder, dtype)
+            found.append(weakref.ref(model))
+            return model
+
+        monkeypatch.setattr(caches, "load_causal_lm", load)
+        return found
+
+    def test_the_model_is_gone_before_the_gpu_is_given_back(
+        self, setting: Setting, tmp_path: Path, models: list[weakref.ref], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Also after an error, whose traceback knows what was computed."""
+        gone: list[bool] = []
+
+        def fail(*_arguments: Any) -> None:
+            raise ModelError("no records")
+
+        monkeypatch.setattr(caches, "make_records", fail)
+        monkeypatch.setattr(caches._Forward, "device", torch.device("cpu"))
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "empty_cache", lambda: gone.extend(model() is None for model in models))
+        with pytest.raises(ModelError, match="no records"):
+            setting.build(setting.config(tmp_path))
+        assert gone == [True]
+
+    @pytest.mark.parametrize(
+        ("batch_tokens", "message"),
+        [
+            (512, r"one forward of [2-9] window.* does not fit .*: lower cache\.batch_tokens, now 512$"),
+            (1, r"one forward of 1 window.*: lower cache\.batch_tokens, now 1, and the teacher's max_length, now 256$"),
+        ],
+    )
+    def test_a_forward_too_large_for_the_device_is_tried_once(
+        self, setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_tokens: int, message: str
+    ) -> None:
+        tried = []
+
+        def fail(*_arguments: Any, **_inputs: Any) -> None:
+            tried.append(1)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+        monkeypatch.setattr(LlamaForCausalLM, "forward", fail)
+        with pytest.raises(ModelError, match=message):
+            setting.build(setting.config(tmp_path, batch_tokens=batch_tokens))
+        assert tried == [1]
+
+    def test_a_model_too_large_for_the_device(
+        self, setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_arguments: Any) -> None:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+        monkeypatch.setattr(LlamaForCausalLM, "to", fail)
+        with pytest.raises(ModelError, match=r"teacher llama: the model does not fit .*: set cache\.dtype: bfloat16"):
+            setting.build(setting.config(tmp_path))

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,10 +14,14 @@ from typing import Any
 import pytest
 import yaml
 from flow_inputs import ROOT, TEACHER_IDS, FlowInputs
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from real_tokenizers import write_byte_bpe
 from small_workspace import make_workspace
 
-from flows import cli
+from flows import cli, server
+from flows.quickstart import inputs as quickstart_inputs
+from flows.quickstart.teacher import QuickstartError
+from storage.errors import StorageError
 from xtoken_core.tokenizer import Tokenizer
 
 XTOKEN = Path(sys.executable).with_name("xtoken")
@@ -132,6 +137,11 @@ class TestInputs:
             ran, f"{inputs.root / 'student'} holds no config.json: give the folder of a transformers model"
         )
 
+    @pytest.mark.parametrize("reference", ["my model/x y", "a--b/c..d"])
+    def test_a_model_that_is_no_hub_id(self, xtoken: Xtoken, file: Path, reference: str) -> None:
+        ran = xtoken("distill", file, f"teachers.0.model={reference}")
+        assert_one_message(ran, f"{reference} is no folder here, and the hub did not give it", "check the name")
+
     def test_a_wrong_student_model(self, xtoken: Xtoken, file: Path, inputs: FlowInputs) -> None:
         student = f"student={{model: ./no/model, tokenizer: '{inputs.root / 'student'}'}}"
         assert_one_message(xtoken("distill", file, student), "there is no folder ./no/model")
@@ -192,21 +202,60 @@ class TestCommandLine:
         assert xtoken("down") == Ran(0, "nothing was running\n", "")
 
     def test_a_bug_of_ours_is_not_hidden(self, xtoken: Xtoken, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def broken(config: Any) -> None:
+        def broken(*_: Any) -> None:
             raise ZeroDivisionError("ours")
 
-        monkeypatch.setattr(cli, "check_corpus", broken)
+        monkeypatch.setattr(cli, "run_checks", broken)
         with pytest.raises(ZeroDivisionError, match="ours"):
             xtoken("prepare", file)
 
     def test_ctrl_c_is_exit_code_130(self, xtoken: Xtoken, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def interrupted(config: Any) -> None:
+        def interrupted(*_: Any) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(cli, "check_corpus", interrupted)
+        monkeypatch.setattr(cli, "run_checks", interrupted)
         ran = xtoken("prepare", file)
         assert ran.code == 130
         assert "the same command goes on from here" in ran.err
+
+
+class TestServer:
+    @pytest.fixture
+    def made(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Path]:
+        """Where `up` makes the quickstart's inputs; no server is started."""
+        folders: list[Path] = []
+        monkeypatch.setattr(server, "up", lambda port: server.LocalServer(port or 4200, 1, 2))
+        monkeypatch.setattr(quickstart_inputs, "ensure_inputs", lambda folder, say: folders.append(folder))
+        monkeypatch.chdir(tmp_path)
+        return folders
+
+    def test_up_makes_the_inputs_where_the_worker_looks_for_them(self, xtoken: Xtoken, made: list[Path]) -> None:
+        ran = xtoken("up")
+        assert (ran.code, ran.err) == (0, "")
+        assert "export PREFECT_API_URL=http://127.0.0.1:4200/api" in ran.out
+        assert made == [ROOT / quickstart_inputs.FOLDER]
+
+    @pytest.mark.parametrize("error", [QuickstartError("no PyPI"), StorageError("no PyPI"), OSError("no PyPI")])
+    def test_up_does_without_the_inputs(
+        self, xtoken: Xtoken, made: list[Path], monkeypatch: pytest.MonkeyPatch, error: Exception
+    ) -> None:
+        def fail(folder: Path, say: Any) -> None:
+            raise error
+
+        monkeypatch.setattr(quickstart_inputs, "ensure_inputs", fail)
+        ran = xtoken("up")
+        assert ran.code == 0
+        assert "warning: the quickstart's inputs are not there: no PyPI" in ran.err
+        assert "Prefect UI: http://127.0.0.1:4200" in ran.out
+
+    def test_a_flow_without_its_server(self, xtoken: Xtoken, file: Path, tmp_path: Path) -> None:
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            gone = f"http://127.0.0.1:{unused.getsockname()[1]}/api"
+        with temporary_settings({PREFECT_API_URL: gone}):
+            ran = xtoken("prepare", file)
+        assert_one_message(ran, f"PREFECT_API_URL is {gone}, but no server", "run `xtoken up` or unset PREFECT_API_URL")
+        assert not (tmp_path / "workspace").exists()
 
 
 class TestInspect:

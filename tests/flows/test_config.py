@@ -75,6 +75,17 @@ class TestFile:
         assert "is not YAML" in problem(file)
         assert not (tmp_path / "made").exists()
 
+    def test_a_key_that_is_written_twice(self, file: Path) -> None:
+        file.write_text(f"{SMALLEST}training:\n  steps: 5\n  seed: 1\n  steps: 7\n")
+        assert problem(file) == (f"{file}, line 9: the key 'steps' is there already, in line 7: remove one of the two")
+        assert problem(written(file), "baseline={learning_rate: 1, learning_rate: 2}").startswith(
+            "override 'baseline={learning_rate: 1, learning_rate: 2}', line 1: the key 'learning_rate' is there already"
+        )
+
+    def test_a_merged_mapping_may_be_overridden(self, file: Path) -> None:
+        file.write_text("student: {tokenizer: t}\nteachers:\n- &a {name: a, model: m}\n- {<<: *a, name: b}\n")
+        assert [(teacher.name, teacher.model) for teacher in load_config(file).teachers] == [("a", "m"), ("b", "m")]
+
     def test_every_problem_is_told_at_once(self, file: Path) -> None:
         text = problem(written(file, cach={}, training={"steps": 0}, teachers=[{"name": "a b", "model": "m"}]))
         assert text.startswith(f"{file} has 3 problem(s):\n")

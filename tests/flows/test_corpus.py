@@ -2,19 +2,30 @@
 
 import bz2
 import gzip
+import hashlib
+import io
 import json
 import logging
 import lzma
-from collections.abc import Callable
+import os
+import tarfile
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from flows.config import CorpusConfig
-from flows.corpus import find_sources, read_documents
+from flows.corpus import Source, find_sources, read_documents
 from flows.errors import CorpusError
 
 TEXTS = [f"document {i} of a corpus, 中文 – ünï\n" * (1 + i % 3) for i in range(2500)]
@@ -237,8 +248,228 @@ class TestFinding:
         assert digest() == before
 
     def test_urls_are_read_too(self) -> None:
-        with fsspec.open("memory://corpus/a.jsonl.gz", "wb") as file:
-            file.write(gzip.compress(as_jsonl(TEXTS[:5])))
-        (source,) = find_sources(CorpusConfig(files=("memory://corpus/*.jsonl.gz",)))
+        put("memory://corpus/a.jsonl.gz", gzip.compress(as_jsonl(TEXTS[:5])))
+        (source,) = sources("memory://corpus/*.jsonl.gz")
         assert source.url == "memory:///corpus/a.jsonl.gz"
         assert list(read_documents(source, "text")) == TEXTS[:5]
+
+    @pytest.mark.parametrize("url", ["nothing://x/*.jsonl", "zip://*.jsonl::{}/no.zip", "zip://*.jsonl::{}/a.txt"])
+    def test_a_url_that_leads_nowhere(self, folder: Path, url: str) -> None:
+        pattern = url.format(folder)
+        with pytest.raises(CorpusError) as caught:
+            self.found(pattern)
+        text = str(caught.value)
+        assert text.startswith(f"corpus.files: cannot open {pattern}: ")
+        assert text.endswith("check the path, and for a URL its protocol and that the server or container can be read")
+
+
+def sources(*patterns: str) -> list[Source]:
+    return find_sources(CorpusConfig(files=patterns))
+
+
+def digest(pattern: str) -> str:
+    (source,) = sources(pattern)
+    return source.digest
+
+
+def put(url: str, data: bytes) -> None:
+    with fsspec.open(url, "wb") as file:
+        file.write(data)
+
+
+@dataclass
+class Server:
+    """A web server of the files in `folder` that sends the headers in `stamps`."""
+
+    folder: Path
+    url: str = ""
+    stamps: tuple[str, ...] = ()
+
+
+class Handler(SimpleHTTPRequestHandler):
+    """Sends a hash of the content, the time and the size as far as the test's `Server` says so."""
+
+    def __init__(self, *args: Any, server: Server) -> None:
+        self.facts = server
+        super().__init__(*args, directory=str(server.folder))
+
+    def send_header(self, keyword: str, value: str) -> None:
+        if keyword not in {"Last-Modified", "Content-Length"} or keyword in self.facts.stamps:
+            super().send_header(keyword, value)
+
+    def end_headers(self) -> None:
+        path = Path(self.translate_path(self.path))
+        if "ETag" in self.facts.stamps and path.is_file():
+            super().send_header("ETag", hashlib.md5(path.read_bytes()).hexdigest())
+        super().end_headers()
+
+    def log_message(self, *_args: Any) -> None:
+        """Not to the tests' output."""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    (tmp_path / "served").mkdir()
+    facts = Server(tmp_path / "served")
+    http = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, server=facts))
+    facts.url = f"http://127.0.0.1:{http.server_port}"
+    thread = threading.Thread(target=http.serve_forever)
+    thread.start()
+    yield facts
+    http.shutdown()
+    thread.join()
+    http.server_close()
+
+
+class Stamped(MemoryFileSystem):
+    """Says a file's version under the name `stamp`, from a listing that it remembers as the object stores' ones do."""
+
+    protocol = "stamped"
+    stamp = "ETag"
+    reads = 0
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return super()._strip_protocol(path.removeprefix("stamped://"))
+
+    def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
+        if path not in self.dircache:
+            found = super().info(path, **kwargs)
+            file = self.store.get(found["name"])
+            self.dircache[path] = found | {self.stamp: file and hashlib.md5(file.getvalue()).hexdigest()}
+        return self.dircache[path]
+
+    def invalidate_cache(self, path: str | None = None) -> None:
+        self.dircache.clear()
+
+    def _open(self, path: str, mode: str = "rb", **kwargs: Any) -> Any:
+        Stamped.reads += mode == "rb"
+        return super()._open(path, mode, **kwargs)
+
+
+ONE, TWO = (as_jsonl([text]) for text in ("the one text", "the two text"))
+STAMPS = ["md5Hash", "blob_id", "ETag", "etag", "LastModified", "last_modified", "mtime"]
+
+
+class TestRemoteDigests:
+    @pytest.mark.parametrize(
+        "stamps",
+        [("Last-Modified", "Content-Length"), ("ETag", "Content-Length"), ("Content-Length",), ()],
+        ids=["time", "etag", "size-only", "nothing"],
+    )
+    def test_a_changed_file_of_a_web_server_is_noticed(self, server: Server, stamps: tuple[str, ...]) -> None:
+        server.stamps = stamps
+        path = server.folder / "a.jsonl"
+        found = []
+        for time, data in enumerate((ONE, ONE, TWO)):
+            path.write_bytes(data)
+            os.utime(path, (time // 2, 1e9 + time // 2))
+            found.append(digest(f"{server.url}/a.jsonl"))
+        assert found[0] == found[1] != found[2]
+
+    def test_a_web_servers_changed_file_is_read_as_it_is_now(self, server: Server) -> None:
+        server.stamps = ("ETag", "Content-Length")
+        for data, text in ((ONE, "the one text"), (TWO, "the two text")):
+            (server.folder / "a.jsonl").write_bytes(data)
+            (source,) = sources(f"{server.url}/*.jsonl")
+            assert source.url == f"{server.url}/a.jsonl"
+            assert list(read_documents(source, "text")) == [text]
+
+    def test_where_nothing_is_known_of_a_file_its_bytes_count(self) -> None:
+        found = []
+        for data in (ONE, ONE, TWO):
+            put("memory://digests/a.jsonl", data)
+            found.append(digest("memory://digests/*.jsonl"))
+        assert found[0] == found[1] != found[2]
+
+    @pytest.mark.parametrize("stamp", STAMPS)
+    def test_what_a_file_system_knows_is_believed(self, stamp: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        fsspec.register_implementation("stamped", Stamped, clobber=True)
+        monkeypatch.setattr(Stamped, "stamp", stamp)
+        monkeypatch.setattr(Stamped, "reads", 0)
+        found = []
+        for data in (ONE, ONE, TWO):
+            put("stamped://digests/a.jsonl", data)
+            found.append(digest("stamped://digests/*.jsonl"))
+        assert found[0] == found[1] != found[2]
+        assert Stamped.reads == 0
+
+
+def as_zip(files: dict[str, bytes]) -> bytes:
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return sink.getvalue()
+
+
+def as_tar(files: dict[str, bytes]) -> bytes:
+    """All files have the same time, as in archives that are built reproducibly."""
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w") as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mtime = len(data), 1_000_000_000
+            archive.addfile(member, io.BytesIO(data))
+    return sink.getvalue()
+
+
+class TestContainers:
+    """Chained URLs: each file keeps the container that it lies in."""
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        files = {"a.jsonl": ONE, "deep/b.jsonl.gz": gzip.compress(TWO), "deep/c.txt": b"text"}
+        (tmp_path / "x.zip").write_bytes(as_zip(files))
+        (tmp_path / "x.tar.gz").write_bytes(gzip.compress(as_tar(files)))
+        (tmp_path / "y.zip").write_bytes(as_zip({"a.jsonl": TWO}))
+        return tmp_path
+
+    @pytest.mark.parametrize(
+        ("pattern", "urls"),
+        [
+            ("zip://*.jsonl::file://{}/x.zip", ["zip://a.jsonl::file://{}/x.zip"]),
+            ("zip://a.jsonl::{}/x.zip", ["zip://a.jsonl::{}/x.zip"]),
+            (
+                "zip://**/*.jsonl*::{}/x.zip",
+                ["zip://a.jsonl::{}/x.zip", "zip://deep/b.jsonl.gz::{}/x.zip"],
+            ),
+            ("tar://deep/*.gz::{}/x.tar.gz", ["tar://deep/b.jsonl.gz::{}/x.tar.gz"]),
+            ("zip://*.jsonl::simplecache::{}/x.zip", ["zip://a.jsonl::simplecache::{}/x.zip"]),
+            ("simplecache::zip://*.jsonl::{}/x.zip", ["simplecache::zip://a.jsonl::{}/x.zip"]),
+        ],
+    )
+    def test_files_of_an_archive(self, folder: Path, pattern: str, urls: list[str]) -> None:
+        found = sources(pattern.format(folder))
+        assert [source.url for source in found] == [url.format(folder) for url in urls]
+        texts = {"a.jsonl": ["the one text"], "b.jsonl.gz": ["the two text"]}
+        assert all(list(read_documents(source, "text")) == texts[source.name] for source in found)
+
+    def test_two_archives_may_hold_files_of_one_name(self, folder: Path) -> None:
+        found = sources(f"zip://a.jsonl::{folder}/x.zip", f"zip://a.jsonl::{folder}/y.zip")
+        assert [list(read_documents(source, "text")) for source in found] == [["the one text"], ["the two text"]]
+
+    def test_a_cache_in_front_of_a_web_server(self, server: Server) -> None:
+        (server.folder / "a.jsonl").write_bytes(ONE)
+        (source,) = sources(f"simplecache::{server.url}/*.jsonl")
+        assert source.url == f"simplecache::{server.url}/a.jsonl"
+        assert list(read_documents(source, "text")) == ["the one text"]
+
+    @pytest.mark.parametrize(("protocol", "pack"), [("zip", as_zip), ("tar", as_tar)])
+    def test_a_changed_file_in_an_archive_is_noticed(
+        self, tmp_path: Path, protocol: str, pack: Callable[[dict[str, bytes]], bytes]
+    ) -> None:
+        found = []
+        for data in (ONE, ONE, TWO):
+            (tmp_path / "packed").write_bytes(pack({"a.jsonl": data, f"{len(found)}.txt": b"other"}))
+            found.append(digest(f"{protocol}://*.jsonl::{tmp_path}/packed"))
+        assert found[0] == found[1] != found[2]
+
+    def test_a_damaged_file_in_an_archive(self, tmp_path: Path) -> None:
+        (tmp_path / "x.zip").write_bytes(as_zip({"a.jsonl": ONE}).replace(b"the one text", b"the odd text"))
+        (source,) = sources(f"zip://*.jsonl::{tmp_path}/x.zip")
+        with pytest.raises(CorpusError) as caught:
+            list(read_documents(source, "text"))
+        text = str(caught.value)
+        assert text.startswith(f"cannot read zip://a.jsonl::{tmp_path}/x.zip: Bad CRC-32")
+        assert text.endswith("out of corpus.files")

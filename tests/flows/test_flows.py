@@ -15,12 +15,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from flows.build_projection import build_projection
 from flows.cache_teacher import cache_teacher
-from flows.config import RunConfig
+from flows.claims import require_free
+from flows.config import ConfigError, EvaluationConfig, RunConfig
 from flows.distill import distill
-from flows.errors import ModelError
 from flows.evaluate import evaluate
 from flows.prepare import prepare
+from flows.runs import evaluate_job
 from flows.summary import Summary
+from trainer.job import Architecture
 from trainer.run import TrainerError, read_metrics
 
 pytestmark = pytest.mark.usefixtures("prefect_server", "ray_session")
@@ -42,6 +44,31 @@ class FinishedRun:
 def run(inputs: FlowInputs, prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
     config = inputs.config(tmp_path_factory.mktemp("distilled"), baseline={"learning_rate": 2e-3})
     return FinishedRun(config, distill(config))
+
+
+@pytest.fixture
+def own(run: FinishedRun, tmp_path: Path) -> RunConfig:
+    """The run in a copy of its workspace."""
+    workspace = shutil.copytree(run.config.workspace, tmp_path / "workspace", symlinks=True)
+    return run.config.model_copy(update={"workspace": workspace})
+
+
+def evaluating(config: RunConfig, checkpoint: Path) -> RunConfig:
+    """The config with another `evaluation.checkpoint`."""
+    return config.model_copy(update={"evaluation": EvaluationConfig(checkpoint=str(checkpoint))})
+
+
+def changed(config: RunConfig, section: str, **values: Any) -> RunConfig:
+    """The config with other values in a section; a section of several has them in its first part."""
+    old = getattr(config, section)
+    if isinstance(old, tuple):
+        return config.model_copy(update={section: (old[0].model_copy(update=values), *old[1:])})
+    return config.model_copy(update={section: old.model_copy(update=values)})
+
+
+def files(folder: Path) -> dict[Path, bytes]:
+    """Everything in a folder that is no lock."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"}
 
 
 def artifact_files(workspace: Path) -> dict[Path, int]:
@@ -109,12 +136,34 @@ class TestResults:
         result = evaluate(run.config)
         assert result.bits_per_byte == pytest.approx(run.summary.distilled_bits_per_byte, rel=1e-5)
         assert result.windows > 0
-        assert json.loads((run.folder / "evaluation.json").read_text())["bits_per_byte"] == result.bits_per_byte
 
-    def test_evaluate_needs_a_checkpoint(self, run: FinishedRun) -> None:
-        nothing = run.config.model_copy(update={"name": "other"})
-        with pytest.raises(ModelError, match="runs/other/distilled/best holds no checkpoint: run `xtoken distill`"):
-            evaluate(nothing)
+    def test_every_checkpoint_has_a_file_of_its_own_that_names_it(self, run: FinishedRun, tmp_path: Path) -> None:
+        elsewhere = shutil.copytree(run.folder / "ce" / "best", tmp_path / "copy")
+        for checkpoint in (run.folder / "ce" / "best", run.folder / "distilled" / "best", elsewhere):
+            evaluate(evaluating(run.config, checkpoint))
+        files = [json.loads(path.read_text()) for path in (run.folder / "evaluations").iterdir()]
+        found = {file["checkpoint"]: file["bits_per_byte"] for file in files}
+        ce, distilled = run.summary.trainings["ce"], run.summary.trainings["distilled"]
+        assert found == {
+            str(ce.best_checkpoint.resolve()): pytest.approx(ce.best_bits_per_byte, rel=1e-5),
+            str(distilled.best_checkpoint.resolve()): pytest.approx(distilled.best_bits_per_byte, rel=1e-5),
+            str(elsewhere): pytest.approx(ce.best_bits_per_byte, rel=1e-5),
+        }
+
+    def test_evaluate_makes_nothing_of_the_teachers(self, run: FinishedRun, tmp_path: Path) -> None:
+        gone = run.config.teachers[0].model_copy(update={"model": str(tmp_path / "gone")})
+        config = evaluating(run.config, run.folder / "distilled" / "best")
+        config = config.model_copy(update={"workspace": tmp_path / "workspace", "teachers": (gone,)})
+        assert evaluate(config).bits_per_byte == pytest.approx(run.summary.distilled_bits_per_byte, rel=1e-5)
+        made = sorted(
+            path.relative_to(config.workspace).parts[0] for path in config.workspace.glob("*/*/manifest.json")
+        )
+        assert made == ["tokens", "vocabularies", "windows"]
+
+    def test_evaluate_takes_the_micro_batches_of_the_training(self, run: FinishedRun) -> None:
+        training = run.config.training.model_copy(update={"micro_batch_windows": 3})
+        config = run.config.model_copy(update={"training": training})
+        assert evaluate_job(config, prepare(config)).batch_windows == 3
 
 
 class TestReuse:
@@ -132,19 +181,6 @@ class TestReuse:
         training = run.config.training.model_copy(update={"seed": 1, "steps": 3})
         cache_teacher(run.config.model_copy(update={"training": training, "name": "other", "baseline": None}))
         assert artifact_files(run.config.workspace) == before
-
-    def test_other_settings_under_the_same_name_are_refused(self, run: FinishedRun) -> None:
-        settings = run.config.training.model_copy(update={"steps": 5})
-        before = {path: path.read_bytes() for path in (run.folder / "distilled").glob("*.json*")}
-        with pytest.raises(TrainerError, match="runs/tiny/"):
-            distill(run.config.model_copy(update={"training": settings}))
-        assert {path: path.read_bytes() for path in (run.folder / "distilled").glob("*.json*")} == before
-
-    @pytest.fixture
-    def own(self, run: FinishedRun, tmp_path: Path) -> RunConfig:
-        """The run in a copy of its workspace."""
-        workspace = shutil.copytree(run.config.workspace, tmp_path / "workspace")
-        return run.config.model_copy(update={"workspace": workspace})
 
     def test_a_damaged_cache_shard_is_made_again_as_it_was(
         self, own: RunConfig, caplog: pytest.LogCaptureFixture
@@ -175,6 +211,100 @@ class TestReuse:
         assert {path: after[path] for path in before} == before
         folders = {path.relative_to(own.workspace).parts[:2] for path in set(after) - set(before)}
         assert sorted(kind for kind, _ in folders) == ["alignments", "caches", "projections", "tokens"]
+
+
+class TestRefusal:
+    """A run under the name of another one: the other stays as it is, and as little as possible is computed."""
+
+    @pytest.mark.parametrize(
+        ("section", "values", "message"),
+        [
+            ("training", {"steps": 5}, r"ce holds another run, .*settings\.steps: 6 there, 5 now"),
+            (
+                "training",
+                {"kd_weight": 0.5},
+                r"distilled holds another run, .*settings\.kd_weight: 1\.0 there, 0\.5 now",
+            ),
+            (
+                "baseline",
+                {"learning_rate": 0.1},
+                r"ce holds another run, .*settings\.learning_rate: 0\.002 there, 0\.1 now",
+            ),
+            ("student", {"max_length": 99}, r"student\.max_length: 256 there, 99 now"),
+            ("student", {"architecture": Architecture(hidden_size=48)}, r"architecture\.hidden_size: 32 there, 48 now"),
+            ("student", {"architecture": None, "model": "some/model"}, r"student\.architecture: .* there, None now"),
+            ("teachers", {"weight": 0.5}, r"distilled holds another run, .*teachers\.0\.weight: 1\.0 there, 0\.5 now"),
+            ("teachers", {"name": "other"}, r"teachers\.0\.name: llama there, other now"),
+        ],
+    )
+    def test_what_the_config_says_is_asked_first(
+        self, run: FinishedRun, section: str, values: dict[str, Any], message: str
+    ) -> None:
+        with pytest.raises(ConfigError, match=message):
+            require_free(changed(run.config, section, **values))
+
+    @pytest.mark.parametrize("count", [0, 2])
+    def test_another_number_of_teachers(self, run: FinishedRun, count: int) -> None:
+        (llama,) = run.config.teachers
+        teachers = (llama, llama.model_copy(update={"name": "second"}))[:count]
+        names = [teacher.name for teacher in teachers]
+        with pytest.raises(ConfigError) as caught:
+            require_free(run.config.model_copy(update={"teachers": teachers}))
+        assert f"teacher names: ['llama'] there, {names} now): give this run another `name`" in str(caught.value)
+
+    @pytest.mark.parametrize("values", [{"keep_checkpoints": 7, "loggers": ("wandb",)}, {"checkpoint_every": 2}, {}])
+    def test_what_does_not_change_the_numbers_is_no_other_run(self, run: FinishedRun, values: dict[str, Any]) -> None:
+        require_free(changed(run.config, "training", **values))
+
+    def test_a_name_that_is_not_taken(self, run: FinishedRun) -> None:
+        require_free(changed(run.config, "training", steps=5).model_copy(update={"name": "free"}))
+
+    def test_nothing_is_touched_and_no_stage_runs(self, run: FinishedRun) -> None:
+        config = changed(changed(run.config, "training", steps=5), "cache", top_k=9)
+        before = files(config.workspace)
+        with pytest.raises(ConfigError, match=r"runs/tiny/ce holds another run, which is left as it is"):
+            distill(config)
+        assert files(config.workspace) == before
+
+    def test_other_records_are_refused_before_the_teacher_makes_them(self, own: RunConfig) -> None:
+        before, caches = files(own.workspace / "runs"), list(own.workspace.glob("caches/*"))
+        with pytest.raises(ConfigError, match=r"distilled holds another run, .*teachers\.0\.cache: \w+ there, \w+ now"):
+            distill(changed(own, "cache", top_k=9))
+        assert list(own.workspace.glob("caches/*")) == caches
+        after = files(own.workspace / "runs")
+        assert {path for path in before | after if before.get(path) != after.get(path)} == {
+            own.workspace / "runs" / "tiny" / "seconds.json"
+        }
+
+    def test_the_config_stays_until_the_trainer_has_accepted_its_trainings(self, own: RunConfig) -> None:
+        """Weights and files of the student's tokenizer are what only the trainer compares."""
+        folder = own.workspace / "runs" / "tiny"
+        identity, config = folder / "ce" / "run.json", (folder / "config.yaml").read_bytes()
+        ours = identity.read_text()
+        known = json.loads(ours)
+        known["identity"]["student"]["tokenizer"] = "another"
+        identity.write_text(json.dumps(known))
+        other = changed(own, "training", keep_checkpoints=1)
+        with pytest.raises(TrainerError, match=r"student\.tokenizer: another there"):
+            distill(other)
+        assert (folder / "config.yaml").read_bytes() == config
+
+        identity.write_text(ours)
+        distill(other)
+        assert yaml.safe_load((folder / "config.yaml").read_text())["training"]["keep_checkpoints"] == 1
+
+    def test_the_config_of_a_new_run_is_there_while_it_trains(
+        self, own: RunConfig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def stop(*_arguments: Any, **_options: Any) -> None:
+            raise TrainerError("stopped")
+
+        monkeypatch.setattr("flows.distill.train", stop)
+        new = own.model_copy(update={"name": "new"})
+        with pytest.raises(TrainerError, match="stopped"):
+            distill(new)
+        kept = yaml.safe_load((new.workspace / "runs" / "new" / "config.yaml").read_text())
+        assert RunConfig.model_validate(kept) == new
 
 
 class TestTeachers:

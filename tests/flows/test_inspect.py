@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from rich.console import Console
 from safetensors.numpy import save_file
 from small_workspace import TEXTS, SmallWorkspace, make_workspace
 
 from flows.inspect import InspectError, inspect_path
-from storage.artifact import read_table
+from storage.artifact import ArtifactSpec, ArtifactWriter, read_table, shard_name
 from storage.hashing import file_checksum
 from xtoken_core.tokenizer import Tokenizer
 
@@ -70,6 +71,18 @@ def test_a_missing_shard_and_a_broken_manifest_are_damage(small: SmallWorkspace,
     assert f"damaged: {folder / 'shard-00000.arrow'} is missing" in shown(folder)
     (folder / "manifest.json").write_text("{")
     assert "damaged: " in shown(folder)
+
+
+def test_counts_add_up_over_shards_unless_the_stage_has_stats_of_its_own(tmp_path: Path) -> None:
+    table = pa.table({"n": [1]})
+    for stats, expected in ((None, "tokens 12"), ({"most": 7}, "most 7")):
+        writer = ArtifactWriter(tmp_path / f"stats {stats}", ArtifactSpec("tokens", 1, {}))
+        counts = ({"tokens": 5.0}, {"tokens": 7.0})
+        entries = [writer.write_table(shard_name(i), "key", table, found) for i, found in enumerate(counts)]
+        writer.finish(entries, stats)
+        text = " ".join(shown(writer.folder).split())
+        assert f"stats {expected}" in text
+        assert ("tokens 12" in text) == (stats is None)
 
 
 def test_a_shard_by_itself(small: SmallWorkspace, tmp_path: Path) -> None:
@@ -145,6 +158,40 @@ def test_one_training(tmp_path: Path) -> None:
     text = shown(write_run(tmp_path / "try") / "distilled")
     assert "heldout_bits_per_byte" in text
     assert "step-000040" in text
+    assert "whole" in text
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_damaged_checkpoint_is_seen_from_its_training_run_and_workspace(tmp_path: Path, name: str) -> None:
+    run = write_run(tmp_path / "runs" / "try")
+    checkpoint = run / "ce" / "checkpoints" / "step-000040"
+    flip_a_byte(checkpoint / name)
+    for folder in (checkpoint, run / "ce", run, tmp_path):
+        text = shown(folder, color=True)
+        assert f"{RED}damaged: {checkpoint / name}" in text
+        assert "remedy: run the same `xtoken distill CONFIG` again" in text
+    assert "damaged: " not in shown(run / "distilled")
+
+
+def test_a_checkpoint_without_state_is_damaged(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "try")
+    (run / "ce" / "checkpoints" / "step-000040" / "trainer_state.json").unlink()
+    assert "step-000040 has no readable state" in shown(run)
+    assert "step-000040 has no readable state" in shown(run / "ce")
+
+
+@pytest.mark.parametrize("seconds", [{"projection": 12.5}, None])
+def test_a_run_that_ended_before_its_training_is_unfinished(tmp_path: Path, seconds: dict[str, float] | None) -> None:
+    folder = tmp_path / "runs" / "try"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text("name: try")
+    if seconds:
+        (folder / "seconds.json").write_text(json.dumps(seconds))
+    for path in (folder, tmp_path / "runs", tmp_path):
+        text = shown(path)
+        assert f"run {folder}" in text
+        assert "not finished" in text
+        assert ("12.5" in text) == bool(seconds)
 
 
 def test_a_workspace_lists_all_it_holds(small: SmallWorkspace, tmp_path: Path) -> None:

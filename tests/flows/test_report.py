@@ -226,11 +226,12 @@ def test_the_curves_are_a_picture_of_their_own(report: RunReport) -> None:
 def test_the_audit_page_shows_counts_and_examples(byte_bpe: Tokenizer, mistral_v1: Tokenizer) -> None:
     student, teacher = byte_bpe.vocabulary, mistral_v1.vocabulary
     found = audit(build_projection(byte_bpe, mistral_v1, ProjectionSettings()), student, teacher)
-    page = Page(audit_html("mistral", asdict(found)))
+    page = Page(audit_html(asdict(found), teacher.size))
     assert page.outside == []
     assert page.elements["tr"] == 1 + len(found.examples)
     assert f"{found.rows_exact:,} ({found.rows_exact / student.size:.1%})" in page.text
     assert f"{found.overlap:,}" in page.text
+    assert f"a student of {student.size:,} token ids to a teacher of {teacher.size:,}" in page.text
     assert found.examples[0].student_text in page.text
 
 

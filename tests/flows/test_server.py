@@ -6,9 +6,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +20,12 @@ import pytest
 from flow_inputs import FlowInputs
 
 from flows import server
-from flows.config import RunConfig
-from flows.server import ServerError, down, running_server, state_folder, up
+from flows.config import ConfigError, RunConfig
+from flows.defaults import quickstart_config, quickstart_parameters
+from flows.server import LocalServer, ServerError, down, require_answer, running_server, state_folder, up
 
 FLOWS = ("build-projection", "cache-teacher", "distill", "evaluate", "prepare")
+NOBODY = 2**22 + 1  # above the highest process number
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +80,13 @@ def run_deployment(api_url: str, deployment: str, config: RunConfig) -> str:
         time.sleep(0.5)
 
 
+def form_of(deployment: Any) -> set[str]:
+    """The fields that the UI's form shows below `config`."""
+    schema = deployment["parameter_openapi_schema"]
+    definition = schema["properties"]["config"]["$ref"].removeprefix("#/definitions/")
+    return set(schema["definitions"][definition]["properties"])
+
+
 def test_up_then_a_flow_then_up_again_then_down(free_port: int, inputs: FlowInputs, tmp_path: Path) -> None:
     started = up(free_port)
     assert started.port == free_port
@@ -83,14 +96,23 @@ def test_up_then_a_flow_then_up_again_then_down(free_port: int, inputs: FlowInpu
     assert {found["work_pool_name"] for found in deployments} == {server.POOL}
     here = [{"prefect.deployments.steps.set_working_directory": {"directory": str(server.PROJECT)}}]
     assert all(found["pull_steps"] == here for found in deployments)
-    assert all("config" in found["parameter_openapi_schema"]["properties"] for found in deployments)
+    for found in deployments:
+        assert form_of(found) == set(RunConfig.model_fields)
+        assert found["parameters"] == quickstart_parameters()
 
     ids = {found["name"]: found["id"] for found in deployments}
     config = inputs.config(tmp_path / "workspace")
     assert run_deployment(started.api_url, ids["build-projection"], config) == "COMPLETED"
     assert list((tmp_path / "workspace" / "projections").glob("*/manifest.json"))
 
-    assert up(free_port) == started
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    body = {"state": {"type": "SCHEDULED", "state_details": {"scheduled_time": tomorrow}}}
+    by_default = ask(f"{started.api_url}/deployments/{ids['distill']}/create_flow_run", body)
+    assert RunConfig.model_validate(by_default["parameters"]["config"]) == quickstart_config()
+
+    with pytest.raises(ServerError, match=f"runs on port {free_port} already, not on 1: run `xtoken down` first"):
+        up(1)
+    assert up() == up(free_port) == started
     assert len(ask(f"{started.api_url}/deployments/filter", {})) == len(FLOWS)
     assert runs(started.server_pid)
     assert started.worker_pid is not None
@@ -101,6 +123,80 @@ def test_up_then_a_flow_then_up_again_then_down(free_port: int, inputs: FlowInpu
     assert not runs(started.worker_pid)
     assert running_server() is None
     assert not down()
+
+
+class SlowStart:
+    """Stands for the start of a server, which takes until `go_on` is set."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        self.begun, self.go_on = threading.Event(), threading.Event()
+        monkeypatch.setattr(server, "_start_server", self)
+        monkeypatch.setattr(server, "_with_worker", lambda started: started)
+        monkeypatch.setattr(server, "_healthy", lambda started: True)
+
+    def __call__(self, port: int) -> LocalServer:
+        self.count += 1
+        self.begun.set()
+        assert self.go_on.wait(10)
+        remembered(port, NOBODY)
+        return LocalServer(port, NOBODY)
+
+
+def test_two_ups_at_once_start_one_server(free_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = SlowStart(monkeypatch)
+    with ThreadPoolExecutor(2) as threads:
+        both = [threads.submit(up, free_port) for _ in range(2)]
+        assert start.begun.wait(10)
+        time.sleep(0.3)
+        start.go_on.set()
+        assert both[0].result() == both[1].result()
+    assert start.count == 1
+
+
+def test_down_waits_for_an_up_that_is_starting(free_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = SlowStart(monkeypatch)
+    with ThreadPoolExecutor(2) as threads:
+        threads.submit(up, free_port)
+        assert start.begun.wait(10)
+        stopping = threads.submit(down)
+        time.sleep(0.3)
+        assert not stopping.done()
+        start.go_on.set()
+        stopping.result()
+    assert not (state_folder() / "state.json").exists()
+
+
+def test_a_quickstart_config_that_is_wrong_is_told_before_anything_starts(
+    free_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong() -> RunConfig:
+        raise ConfigError("quickstart.yaml has 1 problem(s)")
+
+    monkeypatch.setattr(server, "quickstart_config", wrong)
+    with pytest.raises(ConfigError, match="1 problem"):
+        up(free_port)
+    assert not state_folder().exists()
+
+
+class TestRequireAnswer:
+    @pytest.mark.parametrize("url", ["http://127.0.0.1:{port}/api", "nonsense", "http://[/api", ""])
+    def test_nobody_there(self, free_port: int, url: str) -> None:
+        with pytest.raises(ServerError, match="run `xtoken up` or unset PREFECT_API_URL"):
+            require_answer(url.format(port=free_port))
+
+    @pytest.mark.parametrize("status", [200, 401, 503])
+    def test_any_answer_will_do(self, free_port: int, status: int) -> None:
+        class Answer(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(status)
+                self.end_headers()
+
+        with HTTPServer(("127.0.0.1", free_port), Answer) as answering:
+            thread = threading.Thread(target=answering.handle_request)
+            thread.start()
+            require_answer(f"http://127.0.0.1:{free_port}/api")
+            thread.join()
 
 
 def test_down_where_nothing_was_started() -> None:

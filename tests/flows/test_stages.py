@@ -55,8 +55,15 @@ def rows(artifact: Artifact) -> list[dict[str, Any]]:
     return [row for index in range(len(artifact)) for row in artifact.table(index).to_pylist()]
 
 
-def written_at(folder: Path) -> dict[str, int]:
-    return {path.name: path.stat().st_mtime_ns for path in folder.glob("shard-*.arrow")}
+def written_at(folder: Path) -> dict[str, tuple[int, int]]:
+    """Name -> inode and time of an artifact's shards: a shard that is written again has others."""
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.glob("shard-*.arrow")}
+
+
+def shards_of(artifact: Artifact, source: str) -> list[str]:
+    """The names of the shards that were made from the corpus file `source`."""
+    tables = {entry.name: artifact.table(index) for index, entry in enumerate(artifact.manifest.shards)}
+    return [name for name, table in tables.items() if table["source"][0].as_py() == source]
 
 
 class TestRows:
@@ -96,12 +103,6 @@ class TestRows:
         for row in rows(windows):
             assert row["split"] == ("heldout" if row["doc_id"] / 2**64 < HOLDOUT else "train")
         assert {row["split"] for row in rows(windows)} == {"heldout", "train"}
-
-
-def test_without_holdout_everything_is_for_training(config: RunConfig) -> None:
-    assert config.corpus is not None
-    none = config.model_copy(update={"corpus": config.corpus.model_copy(update={"holdout": 0.0})})
-    assert {row["split"] for row in rows(build_windows(none))} == {"train"}
 
 
 def test_a_grown_corpus_keeps_its_ids(config: RunConfig, corpus: Path) -> None:
@@ -153,50 +154,93 @@ def forget(path: Path) -> None:
 class TestDamage:
     @pytest.mark.parametrize("break_it", [delete, flip_a_byte, cut_off, forget])
     @pytest.mark.parametrize("index", [0, 4, -1])
-    def test_a_damaged_shard_is_made_again_as_it_was(
+    def test_a_damaged_shard_alone_is_made_again_as_it_was(
         self, config: RunConfig, break_it: Callable[[Path], None], index: int, caplog: pytest.LogCaptureFixture
     ) -> None:
         made = build_windows(config)
         before = shard_bytes(made.folder)
-        entry = made.manifest.shards[index]
-        sources = {shard.name: shard.key.split("/")[0] for shard in made.manifest.shards}
-        others = [name for name in before if sources[name] != sources[entry.name]]
-        times = {name: made.path(name).stat().st_mtime_ns for name in others}
-        break_it(made.path(entry.name))
+        name = made.manifest.shards[index].name
+        kept = {other: written for other, written in written_at(made.folder).items() if other != name}
+        parts = {source: shards_of(made, source) for source in ("a.jsonl", "b.jsonl")}
+        break_it(made.path(name))
         again = build_windows(config)
         assert shard_bytes(again.folder) == before
         assert again.manifest.files == made.manifest.files
-        assert {name: made.path(name).stat().st_mtime_ns for name in others} == times
-        assert f"reused {len(others)} shard(s) of" in caplog.text
+        assert kept.items() <= written_at(made.folder).items()
+        for source, names in parts.items():
+            found = f"{len(names) - 1} of {len(names)} shards" if name in names else f"{len(names)} shard(s)"
+            assert f"windows: reused {found} of {source}" in caplog.text
 
 
 class TestKill:
     def test_a_killed_process_leaves_what_the_next_one_finishes(
         self,
         inputs: FlowInputs,
-        config: RunConfig,
         corpus: Path,
         tmp_path: Path,
         prefect_server: str,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        undisturbed = build_windows(config_of(inputs, corpus, tmp_path / "undisturbed"))
-        of_first = sum(
-            shard.key.startswith(undisturbed.manifest.shards[0].key[:32]) for shard in undisturbed.manifest.shards
-        )
+        config = config_of(inputs, corpus, tmp_path / "workspace", windows_per_shard=3)
+        undisturbed = build_windows(config.model_copy(update={"workspace": tmp_path / "undisturbed"}))
+        first, second = (shards_of(undisturbed, source) for source in ("a.jsonl", "b.jsonl"))
+        finished = len(second) - 2
+        assert finished > 1
         call = "from flows.stages.windows import build_windows; build_windows(config)"
-        run_and_die(config, call, of_first + 2, prefect_server)
+        run_and_die(config, call, len(first) + finished + 1, prefect_server)
         folder = config.workspace / "windows" / undisturbed.folder.name
         assert not (folder / "manifest.json").exists()
-        assert len(list(folder.glob("shard-*.arrow"))) == of_first + 2
+        left = written_at(folder)
+        assert sorted(left) == [*first, *second[: finished + 1]]
 
         caplog.clear()
         resumed = build_windows(config)
         assert shard_bytes(resumed.folder) == shard_bytes(undisturbed.folder)
         assert resumed.manifest.files == undisturbed.manifest.files
-        assert f"windows: reused {of_first} shard(s) of a.jsonl" in caplog.text
-        assert "of b.jsonl" not in caplog.text
+        found = written_at(folder)
+        assert [name for name in sorted(found) if found[name] != left.get(name)] == second[finished:]
+        assert f"windows: reused {len(first)} shard(s) of a.jsonl" in caplog.text
+        assert f"windows: reused {finished} of {len(second)} shards of b.jsonl" in caplog.text
         assert list(folder.glob(".*.tmp")) == []
+
+
+def held_out_of(config: RunConfig, holdout: float) -> RunConfig:
+    assert config.corpus is not None
+    return config.model_copy(update={"corpus": config.corpus.model_copy(update={"holdout": holdout})})
+
+
+class TestSplit:
+    """What is held out depends on the documents' hashes, so that few documents may all end on one side."""
+
+    @pytest.mark.parametrize(("holdout", "share", "remedy"), [(1e-9, "none", "raise"), (1 - 1e-9, "all", "lower")])
+    def test_a_side_without_documents_is_said_before_anything_is_built_on_it(
+        self, config: RunConfig, holdout: float, share: str, remedy: str
+    ) -> None:
+        uneven = held_out_of(config, holdout)
+        documents = len([text for text in (*FIRST, *SECOND) if text])
+        expected = (
+            f"corpus.holdout: {holdout} holds out {share} of {documents} document(s), but training needs some held out "
+            f"and some left: {remedy} it or add documents; 0 prepares windows that nothing is trained on"
+        )
+        with pytest.raises(CorpusError) as caught:
+            build_windows(uneven)
+        assert str(caught.value) == expected
+
+    def test_the_shards_stay_and_are_not_made_twice(self, config: RunConfig, caplog: pytest.LogCaptureFixture) -> None:
+        uneven = held_out_of(config, 1e-9)
+        with pytest.raises(CorpusError, match="holds out none"):
+            build_windows(uneven)
+        (folder,) = (path for path in (config.workspace / "windows").iterdir() if path.is_dir())
+        made = written_at(folder)
+        assert len(made) > 1
+        assert not (folder / "manifest.json").exists()
+        with pytest.raises(CorpusError, match="holds out none"):
+            build_windows(uneven)
+        assert written_at(folder) == made
+        assert caplog.text.count("windows: reused") == 2
+
+    def test_without_holdout_everything_is_for_training(self, config: RunConfig) -> None:
+        assert {row["split"] for row in rows(build_windows(held_out_of(config, 0.0)))} == {"train"}
 
 
 class TestErrors:

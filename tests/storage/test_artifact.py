@@ -17,6 +17,7 @@ from storage.artifact import (
     Artifact,
     ArtifactSpec,
     ArtifactWriter,
+    damage,
     open_artifact,
     read_manifest,
     read_table,
@@ -155,6 +156,23 @@ def test_a_damaged_shard_is_an_error_that_names_both_sides(
         open_artifact(artifact.folder, "numbers")
 
 
+def test_damage_that_no_time_tells_of_is_found_by_reading(artifact: Artifact) -> None:
+    path, entry = artifact.path(shard_name(1)), artifact.manifest.files[1]
+    flip_byte(path)
+    digests.remember(path, entry.checksum)
+    assert damage(artifact.folder, entry) is None
+    assert "its manifest says" in str(damage(artifact.folder, entry, fresh=True))
+
+
+def test_a_flipped_byte_is_noticed_though_the_modification_time_was_set_back(artifact: Artifact) -> None:
+    path = artifact.path(shard_name(1))
+    before = path.stat()
+    flip_byte(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(ArtifactError, match="has checksum"):
+        open_artifact(artifact.folder, "numbers")
+
+
 def test_a_file_that_cannot_be_read_is_an_error_that_names_it(
     artifact: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,17 +245,47 @@ def test_another_kind_is_an_error_that_names_both(artifact: Artifact) -> None:
         open_artifact(artifact.folder, "windows")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"kind": "numbers"}', '{"unknown": 1}', "\xff"])
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "the whole file: Invalid JSON: EOF"),
+        ("{", "the whole file: Invalid JSON: EOF"),
+        ("[]", "the whole file: Input should be an object"),
+        ("null", "the whole file: Input should be an object"),
+        ('{"kind": "numbers"}', "fingerprint: Field required"),
+        ('{"kind": 1}', "kind: Input should be a valid string"),
+        ("\xff", "the whole file: Invalid JSON"),
+    ],
+)
 def test_an_unreadable_manifest_is_an_error_for_readers_and_rebuilt_by_the_owner(
-    artifact: Artifact, writer: ArtifactWriter, text: str
+    artifact: Artifact, writer: ArtifactWriter, text: str, problem: str
 ) -> None:
     artifact.path(MANIFEST_NAME).write_bytes(text.encode("latin-1"))
-    with pytest.raises(ArtifactError, match=f"{MANIFEST_NAME} cannot be read as a manifest"):
+    with pytest.raises(ArtifactError) as refusal:
         open_artifact(artifact.folder, "numbers")
+    said = str(refusal.value)
+    assert said.startswith(f"{artifact.path(MANIFEST_NAME)} is not a manifest of this version ({problem}")
+    assert said.endswith("): run the command that makes it again")
+    assert "\n" not in said
     before = states(artifact.folder)
     assert writer.complete() is None
     assert write_missing(writer) == []
     assert states(artifact.folder) == before
+
+
+def test_a_manifest_with_an_entry_of_another_shape_says_where(artifact: Artifact) -> None:
+    content = json.loads(artifact.path(MANIFEST_NAME).read_bytes())
+    content["files"][1]["rows"] = "many"
+    artifact.path(MANIFEST_NAME).write_text(json.dumps(content))
+    with pytest.raises(ArtifactError, match=r"\(files\.1\.rows: Input should be a valid integer"):
+        open_artifact(artifact.folder, "numbers")
+
+
+def test_a_manifest_that_is_a_folder_is_an_error(artifact: Artifact) -> None:
+    artifact.path(MANIFEST_NAME).unlink()
+    artifact.path(MANIFEST_NAME).mkdir()
+    with pytest.raises(ArtifactError, match=f"{MANIFEST_NAME} cannot be read: Is a directory"):
+        open_artifact(artifact.folder, "numbers")
 
 
 def test_the_manifest_of_other_inputs_is_not_complete(artifact: Artifact) -> None:

@@ -1,4 +1,5 @@
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -41,6 +42,14 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
+def overwrite_in_place(path: Path, data: bytes) -> None:
+    """Other bytes in the same file, and the modification time as it was."""
+    before = path.stat()
+    path.write_bytes(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+
+
 def set_age(path: Path, seconds: int) -> None:
     os.utime(path, ns=(0, 10**18 - seconds * 10**9))
 
@@ -66,6 +75,41 @@ def test_a_file_of_the_same_size_and_another_time_is_read_again(file: Path, read
     set_age(file, 9)
     assert file_digest(file) == bytes_checksum(b"other")
     assert len(reads) == 2
+
+
+def test_a_file_whose_time_was_set_back_is_read_again(file: Path, reads: Reads) -> None:
+    file_digest(file)
+    overwrite_in_place(file, b"f1rst")
+    assert file_digest(file) == bytes_checksum(b"f1rst")
+    assert len(reads) == 2
+
+
+def test_another_file_of_the_same_name_size_and_time_is_read_again(file: Path, tmp_path: Path, reads: Reads) -> None:
+    file_digest(file)
+    (tmp_path / "other").write_bytes(b"f1rst")
+    shutil.copystat(file, tmp_path / "other")
+    (tmp_path / "other").replace(file)
+    assert file_digest(file) == bytes_checksum(b"f1rst")
+    assert len(reads) == 2
+
+
+def test_what_was_noted_before_inodes_were_is_not_taken(file: Path, memory: Path, reads: Reads) -> None:
+    memory.mkdir()
+    connection = sqlite3.connect(memory / "digests.sqlite")
+    with connection:
+        connection.execute("CREATE TABLE digests (path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, digest TEXT)")
+        row = (os.fsencode(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns, "old")
+        connection.execute("INSERT INTO digests VALUES (?, ?, ?, ?)", row)
+    connection.close()
+    assert [file_digest(file) for _ in range(2)] == [bytes_checksum(b"first")] * 2
+    assert reads == [file]
+
+
+def test_a_fresh_digest_is_read_from_the_file(file: Path, reads: Reads) -> None:
+    remember(file, "noted")
+    assert file_digest(file, fresh=True) == bytes_checksum(b"first")
+    assert file_digest(file) == bytes_checksum(b"first")
+    assert reads == [file]
 
 
 def test_a_remembered_file_is_not_read(file: Path, reads: Reads) -> None:
@@ -130,7 +174,7 @@ def occupied(memory: Path) -> None:
 def of_another_shape(memory: Path) -> None:
     memory.mkdir()
     connection = sqlite3.connect(memory / "digests.sqlite")
-    connection.execute("CREATE TABLE digests (unknown TEXT)")
+    connection.execute("CREATE TABLE file_digests (unknown TEXT)")
     connection.close()
 
 

@@ -83,7 +83,8 @@ def test_nothing_is_taken_from_no_positions(records: Records) -> None:
 @pytest.mark.parametrize(("row", "position"), [(0, 4), (0, -1), (1, 0), (2, 3), (2, -1)])
 def test_a_position_of_another_window_is_an_error(records: Records, row: int, position: int) -> None:
     found = StoredRecords.from_table(records_table(WINDOW_IDS, HASHES, OFFSETS, records))
-    with pytest.raises(IndexError, match="outside the records of its window"):
+    asked = rf"position {position} of window {WINDOW_IDS[row]} \(row {row} of its shard\)"
+    with pytest.raises(IndexError, match=f"{asked}.* records of {len(ROWS[row])} tokens.*run `xtoken cache-teacher`"):
         found.take(np.array([0, row]), np.array([0, position]))
 
 

@@ -1,7 +1,10 @@
 """Batches against what the tables say, window by window."""
 
+import math
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,12 +13,12 @@ from fakes import fake_vocabulary
 from tiny_workspace import TinyWorkspace
 
 from storage.columns import from_list_column
-from trainer.batches import Ahead, BatchBuilder, MicroBatch, StepBatch, predictions_of
+from trainer.batches import Ahead, BatchBuilder, StepBatch, predictions_of
 from trainer.errors import DataError
 from trainer.job import TeacherInputs
 from trainer.opened import open_job
 from trainer.order import windows_of_step
-from trainer.terms import PKLTerm, PrefixTerm
+from trainer.terms import PKLTerm, PrefixPlan, PrefixTerm
 from xtoken_core.align import prefix_boundaries
 from xtoken_core.losses import PrefixCells
 from xtoken_core.ragged import Ragged
@@ -26,7 +29,8 @@ Builder = Callable[..., BatchBuilder]
 @pytest.fixture
 def builder(tiny: TinyWorkspace) -> Builder:
     def build(*teachers: TeacherInputs, micro_batch_windows: int = 8) -> BatchBuilder:
-        return open_job(tiny.job("unused", teachers, micro_batch_windows=micro_batch_windows)).batches()
+        opened = open_job(tiny.job("unused", teachers, micro_batch_windows=micro_batch_windows))
+        return opened.batches(opened.vocabulary.size)
 
     return build
 
@@ -51,15 +55,15 @@ def test_workers_and_micro_batches_share_the_windows_of_a_step(builder: Builder,
     assert sorted(row.tolist() for row in rows) == sorted(row.tolist() for row in ids)
     assert sum(part.tokens for part in parts) == len(ids.values)
     assert sum(part.counts[0] for part in parts) == len(ids.values) - 8
-    assert all(len(batch.ids) <= 3 for part in parts for batch in part.micro_batches)
+    assert all(len(batch.ids) <= 3 for part in parts for batch in part.plans)
 
 
 def _rows(step: StepBatch) -> tuple[list[torch.Tensor], list[int]]:
     """The padded rows of all micro-batches and how long each really is."""
-    rows = [row for batch in step.micro_batches for row in batch.ids]
+    rows = [row for batch in step.plans for row in batch.ids]
     lengths = [
         int(batch.predictions.position[batch.predictions.row == row].max()) + 2
-        for batch in step.micro_batches
+        for batch in step.plans
         for row in range(len(batch.ids))
     ]
     return rows, lengths
@@ -67,20 +71,20 @@ def _rows(step: StepBatch) -> tuple[list[torch.Tensor], list[int]]:
 
 def test_a_prefix_term_is_what_one_window_at_a_time_gives(tiny: TinyWorkspace, builder: Builder) -> None:
     batches = builder(tiny.prefix_kl_teacher())
-    together = batches.micro_batch(batches.windows).terms[0]
-    assert isinstance(together, PrefixTerm)
-    single = [batches.micro_batch(batches.windows.take(np.array([i]))).terms[0] for i in range(len(batches.windows))]
-    found = [term for term in single if isinstance(term, PrefixTerm)]
+    together = batches.plan(batches.windows).terms[0]
+    assert isinstance(together, PrefixPlan)
+    single = [batches.plan(batches.windows.take(np.array([i]))).terms[0] for i in range(len(batches.windows))]
+    found = [plan for plan in single if isinstance(plan, PrefixPlan)]
     assert 0 < len(found) < len(single)  # some windows are too long for the teacher
-    assert together.count == sum(term.count for term in found)
-    masses = torch.cat([term.cells.teacher_logmass for term in found])
-    assert torch.equal(together.cells.teacher_logmass, masses)
+    assert together.count == sum(plan.count for plan in found)
+    masses = torch.cat([plan.term().cells.teacher_logmass for plan in found])
+    assert torch.equal(together.term().cells.teacher_logmass, masses)
 
 
 def test_a_prefix_term_stands_where_both_have_read_the_same(tiny: TinyWorkspace, builder: Builder) -> None:
     batches = builder(tiny.prefix_kl_teacher())
     window = batches.windows.take(np.array([0]))
-    batch = batches.micro_batch(window)
+    batch = batches.plan(window).complete()
     term = batch.terms[0]
     assert isinstance(term, PrefixTerm)
     teacher = batches.teachers[0][0]
@@ -94,12 +98,13 @@ def test_a_prefix_term_stands_where_both_have_read_the_same(tiny: TinyWorkspace,
     teacher_ids = from_list_column(tiny.alignments.table(0)["teacher_ids"]).row(int(window.rows[0]))
     for student_position, teacher_position in zip(found.student_position, found.teacher_position, strict=True):
         ours, theirs = batch.ids[0, : student_position + 1].tolist(), teacher_ids[: teacher_position + 1].tolist()
-        assert tiny.student.decode(ours) == tiny.teacher.decode(theirs)
+        ours_text = tiny.student.backend.decode(ours, skip_special_tokens=False)
+        assert ours_text == tiny.teacher.backend.decode(theirs, skip_special_tokens=False)
 
 
 def test_p_kl_gets_the_teachers_own_logits(tiny: TinyWorkspace, builder: Builder) -> None:
     batches = builder(tiny.p_kl_teacher())
-    batch = batches.micro_batch(batches.windows.take(np.arange(6)))
+    batch = batches.plan(batches.windows.take(np.arange(6))).complete()
     term = batch.terms[0]
     assert isinstance(term, PKLTerm)
     compared = 0
@@ -114,8 +119,8 @@ def test_p_kl_gets_the_teachers_own_logits(tiny: TinyWorkspace, builder: Builder
 
 def test_p_kl_chunks_are_those_of_the_alignment(tiny: TinyWorkspace, builder: Builder) -> None:
     batches = builder(tiny.p_kl_teacher())
-    batch = batches.micro_batch(batches.windows.take(np.array([1])))
-    term = batch.terms[0]
+    plan = batches.plan(batches.windows.take(np.array([1])))
+    term = plan.complete().terms[0]
     assert isinstance(term, PKLTerm)
     row = tiny.alignments.table(0).slice(int(batches.windows.rows[1]), 1).to_pylist()[0]
     for side, found in (("student", term.inputs.student_chunk[0]), ("teacher", term.inputs.teacher_chunk[0])):
@@ -125,14 +130,14 @@ def test_p_kl_chunks_are_those_of_the_alignment(tiny: TinyWorkspace, builder: Bu
             start = end
         assert found.tolist() == [-1] * row[f"{side}_chunk_start0"] + expected
     assert term.inputs.pair_valid.all()
-    assert term.count == row["n_chunks"] - 1  # nothing predicts the first chunk, which is BOS alone
+    assert plan.terms[0].count == row["n_chunks"] - 1  # nothing predicts the first chunk, which is BOS alone
 
 
 def test_an_id_beyond_the_vocabulary_is_refused(builder: Builder) -> None:
     batches = builder()
     small = replace(batches, vocabulary=fake_vocabulary([b"x"] * 299))
     with pytest.raises(DataError, match="vocabulary ends at 298"):
-        small.micro_batch(batches.windows)
+        small.plan(batches.windows)
 
 
 def test_ahead_gives_the_batches_in_order_and_their_errors() -> None:
@@ -156,11 +161,56 @@ def test_ahead_gives_the_batches_in_order_and_their_errors() -> None:
 def test_column_scores_are_the_largest_of_all_micro_batches(tiny: TinyWorkspace, builder: Builder) -> None:
     whole = builder(tiny.p_kl_teacher()).step(1, 0, 1)
     parts = builder(tiny.p_kl_teacher(), micro_batch_windows=2).step(1, 0, 1)
-    assert len(parts.micro_batches) == 4
+    assert len(parts.plans) == 4
     assert torch.equal(whole.column_scores(0, 600), parts.column_scores(0, 600))
-    assert _micro(whole).terms[0].count == sum(batch.terms[0].count for batch in parts.micro_batches)
+    (plan,) = whole.plans
+    assert plan.terms[0].count == sum(plan.terms[0].count for plan in parts.plans)
 
 
-def _micro(step: StepBatch) -> MicroBatch:
-    (batch,) = step.micro_batches
-    return batch
+@pytest.mark.parametrize("teacher", ["prefix_kl_teacher", "p_kl_teacher"])
+def test_a_plan_holds_nothing_as_wide_as_a_vocabulary_at_each_position(
+    tiny: TinyWorkspace, builder: Builder, teacher: str
+) -> None:
+    batches = builder(getattr(tiny, teacher)())
+    plan = batches.plan(batches.windows).terms[0]
+    fields = [value for value in vars(plan).values() if not isinstance(value, PrefixCells)]
+    arrays = [part for value in fields for part in (value, *getattr(value, "__dict__", {}).values())]
+    sizes = [math.prod(part.shape) for part in arrays if isinstance(part, torch.Tensor | np.ndarray)]
+    assert sizes
+    assert max(sizes) <= max(plan.count * 8, 600)
+
+
+def test_micro_batches_are_completed_one_ahead_and_also_that_of_the_next_step() -> None:
+    completed: list[int] = []
+
+    def build(step: int) -> StepBatch:
+        return StepBatch(tuple(FakePlan(10 * step + i, completed) for i in range(3)), np.ones(1), 0)
+
+    ahead = Ahead(build, last_step=2)
+    for step, waiting in ((1, [11, 12, 20]), (2, [21, 22, None])):
+        plans = ahead.get(step).plans
+        for number, (batch, coming) in enumerate(zip(ahead.complete(step, plans), waiting, strict=True)):
+            assert batch == f"batch {10 * step + number}"
+            if coming is not None:
+                wait_until(partial(completed.__contains__, coming))
+            assert completed == sorted(completed)
+    ahead.close()
+    assert completed == [10, 11, 12, 20, 21, 22]
+
+
+class FakePlan:
+    """Stands for a `MicroPlan`; notes when it is completed."""
+
+    def __init__(self, number: int, completed: list[int]) -> None:
+        self._number, self._completed = number, completed
+
+    def complete(self) -> str:
+        self._completed.append(self._number)
+        return f"batch {self._number}"
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)

@@ -1,14 +1,18 @@
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from tiny_workspace import TinyWorkspace
 
-from trainer.errors import DataError, MissingPackageError, ModelError
+from trainer.errors import DataError, MissingPackageError
+from trainer.evaluation import _task_scores
 from trainer.job import EvaluateJob, TrainJob
 from trainer.metrics import Metrics
 from trainer.run import evaluate
+from xtoken_core.models import ModelError
 
 
 def job_for(tiny: TinyWorkspace, checkpoint: Path, **changes: Any) -> EvaluateJob:
@@ -47,3 +51,16 @@ def test_tasks_need_the_extra(tmp_path: Path, tiny: TinyWorkspace, monkeypatch: 
     monkeypatch.setattr("trainer.evaluation.find_spec", lambda name: None)
     with pytest.raises(MissingPackageError, match=r"pip install 'xtoken\[eval\]'"):
         evaluate(job_for(tiny, tmp_path, tasks=("arc_easy",)))
+
+
+def test_the_number_of_examples_is_no_score(
+    tmp_path: Path, tiny: TinyWorkspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = {"alias": "arc", "acc,none": 0.5, "acc_stderr,none": "N/A", "sample_len": 2376, "brier,none": 1}
+    lm_eval = ModuleType("lm_eval")
+    models = ModuleType("lm_eval.models.huggingface")
+    monkeypatch.setattr(lm_eval, "simple_evaluate", lambda **_: {"results": {"arc": scores}}, raising=False)
+    monkeypatch.setattr(models, "HFLM", lambda **_: None, raising=False)
+    monkeypatch.setitem(sys.modules, "lm_eval", lm_eval)
+    monkeypatch.setitem(sys.modules, "lm_eval.models.huggingface", models)
+    assert _task_scores(job_for(tiny, tmp_path, tasks=("arc",))) == {"arc": {"acc,none": 0.5, "brier,none": 1.0}}

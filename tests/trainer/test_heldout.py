@@ -16,7 +16,7 @@ from xtoken_core.ragged import Ragged
 def test_the_score_is_nats_by_bytes_window_by_window(tiny: TinyWorkspace, alone: Group) -> None:
     opened = open_job(tiny.job("unused", micro_batch_windows=3))
     vocabulary = tiny.student.vocabulary
-    model = make_student(tiny.job("unused").student, vocabulary, seed=1).eval()
+    model = make_student(tiny.job("unused").student, vocabulary, opened.student, seed=1).eval()
     nats, spelled = 0.0, 0
     for ids in opened.student.tokens(opened.heldout.windows)[0]:
         log_probs = model(torch.from_numpy(ids.copy()).long()[None]).logits[0].log_softmax(dim=-1)

@@ -7,13 +7,22 @@ from tiny_workspace import TinyWorkspace
 
 from storage.errors import ArtifactError
 from trainer.errors import RunConflictError
-from trainer.identity import claim
+from trainer.identity import claim, training_id
 from trainer.job import TrainJob
 
 
 @pytest.fixture
 def job(tmp_path: Path, tiny: TinyWorkspace) -> TrainJob:
     return tiny.job("any", [tiny.prefix_kl_teacher()]).model_copy(update={"run_folder": tmp_path / "run"})
+
+
+def test_a_setting_that_was_binding_once_may_change_too(job: TrainJob) -> None:
+    claim(job)
+    path = job.run_folder / "run.json"
+    content = json.loads(path.read_bytes())
+    content["identity"]["settings"]["micro_batch_windows"] = 99
+    path.write_text(json.dumps(content))
+    claim(job)
 
 
 def with_settings(job: TrainJob, **changes: Any) -> TrainJob:
@@ -25,9 +34,25 @@ def test_the_same_job_may_claim_again(job: TrainJob) -> None:
     assert json.loads((job.run_folder / "run.json").read_bytes())["fingerprint"] == claim(job)
 
 
+def test_each_training_has_an_id_of_its_own(job: TrainJob, tmp_path: Path) -> None:
+    other = job.model_copy(update={"run_folder": tmp_path / "other"})
+    for one in (job, other):
+        claim(one)
+    first = training_id(job.run_folder)
+    claim(with_settings(job, keep_checkpoints=9))
+    assert training_id(job.run_folder) == first != training_id(other.run_folder)
+
+
 @pytest.mark.parametrize(
     "changes",
-    [{"checkpoint_every": 7}, {"keep_checkpoints": 9}, {"threads_per_worker": 3}, {"max_failures": 0}, {"loggers": ()}],
+    [
+        {"checkpoint_every": 7},
+        {"keep_checkpoints": 9},
+        {"threads_per_worker": 3},
+        {"max_failures": 0},
+        {"loggers": ()},
+        {"micro_batch_windows": 1},
+    ],
 )
 def test_how_a_run_is_kept_may_change(job: TrainJob, changes: dict[str, Any]) -> None:
     assert claim(job) == claim(with_settings(job, **changes))

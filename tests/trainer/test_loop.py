@@ -7,15 +7,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from tiny_workspace import TinyWorkspace
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from storage.errors import StorageError
+from trainer.checkpoints import Checkpoints
+from trainer.errors import StoppedError
+from trainer.group import Group
 from trainer.job import TrainJob, TrainResult
+from trainer.loop import run_loop
 from trainer.metrics import Metrics
 from trainer.recorder import Recorder
-from trainer.run_files import checkpoint_folder
-from trainer.state import newest_state
+from trainer.run import train
+from trainer.run_files import checkpoint_folder, checkpoint_steps
+from trainer.state import newest_state, sound_state
 
 RunAlone = Callable[[TrainJob], list[Metrics]]
 
@@ -111,6 +118,17 @@ def test_a_checkpoint_opens_with_transformers(tiny: TinyWorkspace, run_alone: Ru
     assert torch.isfinite(AutoModelForCausalLM.from_pretrained(job.run_folder / "best")(ids).logits).all()
 
 
+def test_a_checkpoint_holds_no_pickle(tiny: TinyWorkspace, run_alone: RunAlone) -> None:
+    job = tiny.job("readable", ce_weight=1.0)
+    run_alone(job)
+    folder = checkpoint_folder(job.run_folder, 6)
+    assert {path.suffix for path in folder.iterdir()} == {".json", ".safetensors"}
+    tensors = load_file(folder / "optimizer.safetensors")
+    assert tensors["step/model.norm.weight"] == 6
+    assert tensors["exp_avg/model.embed_tokens.weight"].shape == (400, 32)
+    assert tensors.keys() & {"exp_avg/lm_head.weight"} == set()  # tied
+
+
 def test_only_the_newest_and_the_best_checkpoints_stay(
     tiny: TinyWorkspace, run_alone: RunAlone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,7 +154,7 @@ def test_the_best_student_may_be_the_one_before_training(
     assert (job.run_folder / "best" / "model.safetensors").resolve().parent.name == "step-000000"
 
 
-@pytest.mark.parametrize("damage", ["optimizer.pt", "trainer_state.json", "model.safetensors"])
+@pytest.mark.parametrize("damage", ["optimizer.safetensors", "trainer_state.json", "model.safetensors"])
 def test_a_damaged_checkpoint_is_not_used(tiny: TinyWorkspace, run_alone: RunAlone, damage: str) -> None:
     job = tiny.job(f"damaged-{damage}", keep_checkpoints=3)
     expected = run_alone(job)
@@ -163,6 +181,40 @@ def test_a_lost_best_checkpoint_is_trained_again(tiny: TinyWorkspace, run_alone:
     assert (best / "model.safetensors").is_file()
 
 
+def test_checkpoints_that_a_run_cannot_go_on_from_are_replaced(
+    tiny: TinyWorkspace, run_alone: RunAlone, kill_at: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The best checkpoint, an early one, is damaged, so the newer ones that refer to it are of no use either."""
+    scores = iter([9.0, 5.0, 7.0, 8.0, 6.0, 9.0, 5.0, 7.0, 8.0, 6.0])
+    monkeypatch.setattr("trainer.heldout.HeldoutScore.bits_per_byte", property(lambda self: next(scores)))
+    job = tiny.job("replaced", steps=8, evaluate_every=2, checkpoint_every=1)
+    expected = run_alone(job)
+    (job.run_folder / "best" / "model.safetensors").write_bytes(b"damaged")
+    (job.run_folder / "checkpoints" / ".step-000005.tmp").mkdir()
+    kill_at(5)
+    with pytest.raises(KilledError):
+        run_alone(job)
+    kept = sorted(folder.name for folder in (job.run_folder / "checkpoints").iterdir())
+    assert kept == ["step-000002", "step-000003", "step-000004"]
+    assert curve(run_alone(job)) == curve(expected)
+
+
+def test_best_leads_to_the_best_step_of_what_is_left(tiny: TinyWorkspace, run_alone: RunAlone) -> None:
+    job = tiny.job("pointed", keep_checkpoints=9)
+    run_alone(job)
+    state = sound_state(checkpoint_folder(job.run_folder, 2))
+    assert state is not None
+    Checkpoints(job.run_folder, job.student.tokenizer).go_on_from(state)
+    assert (job.run_folder / "best").resolve() == checkpoint_folder(job.run_folder, 0).resolve()
+    assert checkpoint_steps(job.run_folder) == [2, 0]
+
+
+def test_a_copy_of_a_checkpoint_is_left_alone(tmp_path: Path) -> None:
+    for name in ("step-000060", "step-1000000", "step-000060-copy", "step-60", "step-"):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    assert checkpoint_steps(tmp_path) == [1_000_000, 60]
+
+
 def test_a_run_stops_when_asked_and_saves(tiny: TinyWorkspace, run_alone: RunAlone) -> None:
     job = tiny.job("stopped", checkpoint_every=100, evaluate_every=100)
     job.run_folder.mkdir(parents=True)
@@ -173,15 +225,28 @@ def test_a_run_stops_when_asked_and_saves(tiny: TinyWorkspace, run_alone: RunAlo
     assert len(run_alone(job)) == 7
 
 
+def test_a_stop_file_is_told_as_what_ended_the_run(
+    tiny: TinyWorkspace, alone: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fit(job: TrainJob, meanwhile: Callable[[], None]) -> None:
+        (job.run_folder / "stop").touch()
+        run_loop(job, alone)
+
+    monkeypatch.setattr("trainer.ray_driver.fit", fit)
+    job = tiny.job("asked")
+    with pytest.raises(StoppedError, match=r"stopped after step 0 by the file .*asked/stop; run the same"):
+        train(job)
+
+
 def test_a_checkpoint_that_cannot_be_written_is_one_clear_error(
     tiny: TinyWorkspace, run_alone: RunAlone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_space(*_: object) -> None:
-        raise RuntimeError("PytorchStreamWriter failed writing file")
+        raise SafetensorError("I/O error: No space left on device")
 
     job = tiny.job("full", checkpoint_every=4)
     with monkeypatch.context() as patch:
-        patch.setattr("torch.save", no_space)
+        patch.setattr("trainer.checkpoints.save_file", no_space)
         with pytest.raises(StorageError, match=r"cannot write the checkpoint .*step-000000"):
             run_alone(job)
     assert not any((job.run_folder / "checkpoints").iterdir())

@@ -1,13 +1,18 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from fakes import fake_vocabulary
 from tiny_workspace import TinyWorkspace
 from transformers import LlamaForCausalLM, PreTrainedModel
 
-from trainer.errors import ModelError
 from trainer.job import StudentInputs
-from trainer.model import Student, make_student
+from trainer.model import Student, embedding_rows, first_ids, make_student
+from trainer.windows import StudentWindows
+from xtoken_core.models import ModelError
+
+Open = Callable[..., PreTrainedModel]
 
 
 @pytest.fixture
@@ -16,8 +21,15 @@ def inputs(tiny: TinyWorkspace) -> StudentInputs:
 
 
 @pytest.fixture
-def model(tiny: TinyWorkspace, inputs: StudentInputs) -> PreTrainedModel:
-    return make_student(inputs, tiny.student.vocabulary, seed=3).eval()
+def student(tiny: TinyWorkspace) -> Open:
+    """Makes the student of some inputs."""
+    windows = StudentWindows.open(tiny.windows.folder, tiny.student_tokens.folder)
+    return lambda inputs, seed=0: make_student(inputs, tiny.student.vocabulary, windows, seed)
+
+
+@pytest.fixture
+def model(inputs: StudentInputs, student: Open) -> PreTrainedModel:
+    return student(inputs, seed=3).eval()
 
 
 def saved(model: PreTrainedModel, folder: Path, inputs: StudentInputs) -> StudentInputs:
@@ -25,10 +37,10 @@ def saved(model: PreTrainedModel, folder: Path, inputs: StudentInputs) -> Studen
     return inputs.model_copy(update={"model": folder})
 
 
-def test_a_new_student_depends_on_its_seed_alone(tiny: TinyWorkspace, inputs: StudentInputs) -> None:
+def test_a_new_student_depends_on_its_seed_alone(inputs: StudentInputs, student: Open) -> None:
     torch.manual_seed(0)
     before = torch.random.get_rng_state()
-    students = [make_student(inputs, tiny.student.vocabulary, seed) for seed in (1, 1, 2)]
+    students = [student(inputs, seed) for seed in (1, 1, 2)]
     weights = [student.get_input_embeddings().weight for student in students]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
@@ -41,9 +53,9 @@ def test_a_new_student_fits_its_tokenizer(model: PreTrainedModel) -> None:
 
 
 def test_a_student_from_a_folder_is_the_one_saved(
-    tmp_path: Path, tiny: TinyWorkspace, inputs: StudentInputs, model: PreTrainedModel
+    tmp_path: Path, inputs: StudentInputs, student: Open, model: PreTrainedModel
 ) -> None:
-    opened = make_student(saved(model.bfloat16(), tmp_path, inputs), tiny.student.vocabulary, seed=0)
+    opened = student(saved(model.bfloat16(), tmp_path, inputs))
     assert opened.dtype == torch.float32
     assert torch.equal(opened.get_input_embeddings().weight, model.get_input_embeddings().weight.float())
 
@@ -64,26 +76,40 @@ def test_padding_does_not_change_what_stands_before_it(tiny: TinyWorkspace, mode
     torch.testing.assert_close(student(padded, *places), student(ids, *places))
 
 
-def test_a_padded_head_is_cut(
-    tmp_path: Path, tiny: TinyWorkspace, inputs: StudentInputs, model: LlamaForCausalLM
-) -> None:
+def test_a_padded_head_is_cut(tmp_path: Path, inputs: StudentInputs, student: Open, model: LlamaForCausalLM) -> None:
     model.resize_token_embeddings(448, mean_resizing=False)
-    opened = make_student(saved(model, tmp_path, inputs), tiny.student.vocabulary, seed=0)
+    opened = student(saved(model, tmp_path, inputs))
     one = torch.zeros(1, dtype=torch.int64)
-    assert Student(opened, tiny.student.vocabulary.size)(one[None], one, one).shape == (1, 400)
+    assert Student(opened, 400)(one[None], one, one).shape == (1, 400)
 
 
 def test_a_student_that_is_too_small_is_refused(
-    tmp_path: Path, tiny: TinyWorkspace, inputs: StudentInputs, model: LlamaForCausalLM
+    tmp_path: Path, inputs: StudentInputs, student: Open, model: LlamaForCausalLM
 ) -> None:
     long = saved(model, tmp_path / "a", inputs).model_copy(update={"max_length": 129})
-    with pytest.raises(ModelError, match="has 128 positions, windows may have 129 tokens"):
-        make_student(long, tiny.student.vocabulary, seed=0)
+    with pytest.raises(ModelError, match=r"has 128 positions, windows may have 129 tokens: set student\.max_length"):
+        student(long)
+    model.resize_token_embeddings(398)
+    with pytest.raises(ModelError, match=r"has 398 embedding rows, .*student_tokens holds the id 398"):
+        student(saved(model, tmp_path / "b", inputs))
+
+
+def test_a_student_needs_rows_only_for_the_ids_of_its_tokens(
+    tmp_path: Path, inputs: StudentInputs, student: Open, model: LlamaForCausalLM
+) -> None:
     model.resize_token_embeddings(399)
-    with pytest.raises(ModelError, match="has 399 embedding rows, its tokenizer has ids up to 399"):
-        make_student(saved(model, tmp_path / "b", inputs), tiny.student.vocabulary, seed=0)
+    opened = student(saved(model, tmp_path, inputs))
+    assert embedding_rows(opened) == 399
 
 
-def test_a_folder_without_a_model_is_refused(tmp_path: Path, tiny: TinyWorkspace, inputs: StudentInputs) -> None:
+def test_what_a_model_has_no_row_for_is_no_part_of_its_vocabulary() -> None:
+    vocabulary = fake_vocabulary(["<s>", b"a", b"bc", b"d", "<pad>"], roles={"bos": 0, "pad": 4})
+    known = first_ids(vocabulary, 3)
+    assert (known.size, known.texts, dict(known.roles)) == (3, ("<s>", "a", "bc"), {"bos": 0})
+    assert known.lookup == {b"a": 1, b"bc": 2}
+    assert first_ids(vocabulary, 5) is vocabulary is first_ids(vocabulary, 8)
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path, inputs: StudentInputs, student: Open) -> None:
     with pytest.raises(ModelError, match="cannot open a causal language model"):
-        make_student(inputs.model_copy(update={"model": tmp_path}), tiny.student.vocabulary, seed=0)
+        student(inputs.model_copy(update={"model": tmp_path}))

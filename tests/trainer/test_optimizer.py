@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from trainer.job import TrainingSettings
-from trainer.optimizer import learning_rate, make_optimizer
+from trainer.optimizer import learning_rate, make_optimizer, optimizer_tensors, restore_optimizer
 
 
 def settings(**changes: Any) -> TrainingSettings:
@@ -37,3 +37,39 @@ def test_only_matrices_decay() -> None:
         (0.5, [2]),
         (0.0, [1, 1]),
     ]
+
+
+def test_the_state_comes_back_by_the_names_of_the_parameters() -> None:
+    """Also where a parameter is frozen, or had no gradient yet."""
+    models = [torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)) for _ in "ab"]
+    models[1].load_state_dict(models[0].state_dict())
+    for model in models:
+        model[1].weight.requires_grad_(False)
+    first, second = (make_optimizer(model, settings()) for model in models)
+    train(models[0], first)
+    models[1].load_state_dict(models[0].state_dict())
+    tensors = {key: tensor.clone() for key, tensor in optimizer_tensors(models[0], first).items()}
+    assert set(tensors) == {f"{kind}/{name}" for kind in ("step", "exp_avg", "exp_avg_sq") for name in TRAINED}
+    restore_optimizer(models[1], second, tensors)
+    for model, optimizer in zip(models, (first, second), strict=True):
+        train(model, optimizer)
+    for name, tensor in models[0].state_dict().items():
+        assert torch.equal(models[1].state_dict()[name], tensor), name
+
+
+TRAINED = ("0.weight", "0.bias", "1.bias")
+
+
+def train(model: torch.nn.Sequential, optimizer: torch.optim.Optimizer) -> None:
+    """A step on the first two layers."""
+    model[:2](torch.ones(4, 3)).square().sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def test_an_optimizer_that_never_stepped_remembers_nothing() -> None:
+    model = torch.nn.Linear(3, 2)
+    optimizer = make_optimizer(model, settings())
+    assert optimizer_tensors(model, optimizer) == {}
+    restore_optimizer(model, optimizer, {})
+    assert not optimizer.state

@@ -1,7 +1,12 @@
-import pytest
+from types import SimpleNamespace
 
-from trainer.errors import WorkersError
-from trainer.ray_driver import cpus_per_worker
+import pytest
+from ray.train import TrainingFailedError
+from tiny_workspace import TinyWorkspace
+
+from trainer.errors import GpuMemoryError, WorkersError
+from trainer.failure import report_failure
+from trainer.ray_driver import cpus_per_worker, fit
 
 
 @pytest.mark.parametrize(
@@ -28,3 +33,22 @@ def test_workers_get_as_many_cpus_as_fit_on_the_nodes(nodes: list[float], worker
 def test_a_cluster_without_cpus_is_told() -> None:
     with pytest.raises(WorkersError, match="no CPUs"):
         cpus_per_worker([0.0], 1)
+
+
+@pytest.mark.parametrize("reported", [True, False])
+def test_what_a_worker_reported_is_told_and_not_that_ray_gave_up(
+    tiny: TinyWorkspace, monkeypatch: pytest.MonkeyPatch, reported: bool
+) -> None:
+    job = tiny.job(f"reported-{reported}")
+    job.run_folder.mkdir(parents=True)
+
+    def give_up() -> None:
+        if reported:
+            report_failure(job.run_folder, GpuMemoryError("too little memory"))
+        raise TrainingFailedError("a worker failed")
+
+    monkeypatch.setattr("trainer.ray_driver.ensure_ray", lambda: None)
+    monkeypatch.setattr("trainer.ray_driver._trainer", lambda job: SimpleNamespace(fit=give_up))
+    expected, told = (GpuMemoryError, "too little memory") if reported else (WorkersError, "max_failures is 2")
+    with pytest.raises(expected, match=told):
+        fit(job, lambda: None)

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pyarrow as pa
@@ -14,7 +15,7 @@ import pytest
 from tiny_workspace import TinyWorkspace, write_artifact
 
 from storage.errors import ArtifactError
-from trainer.errors import RunConflictError
+from trainer.errors import GpuMemoryError, RunConflictError
 from trainer.job import TrainJob
 from trainer.metrics import Metrics
 from trainer.opened import open_job
@@ -42,7 +43,9 @@ def undisturbed(long_job: TrainJob, tmp_path_factory: pytest.TempPathFactory, ru
 
 def numbers(records: list[Metrics]) -> list[tuple[float, ...]]:
     """What two runs of one job have in common; -1 for what was not measured."""
-    parts = [(record.step, record.loss, record.ce, record.heldout_bits_per_byte) for record in records]
+    parts = [
+        (record.step, record.loss, record.ce, record.grad_norm, record.heldout_bits_per_byte) for record in records
+    ]
     return [tuple(-1.0 if value is None else value for value in part) for part in parts]
 
 
@@ -160,6 +163,33 @@ def test_an_error_in_one_worker_reaches_the_caller_as_it_is(tmp_path: Path, tiny
     bad_job = tiny.job("bad", [tiny.prefix_kl_teacher(cache=cache)], workers=2)
     with pytest.raises(ArtifactError, match="were made from other token ids"):
         train(bad_job, lambda record: steps.append(record.step))
+    assert steps == [0, 1]
+
+
+def test_a_gpu_out_of_memory_is_one_clear_error(tiny: TinyWorkspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes at step 2 in the second worker, while the first one waits for its gradients."""
+
+    def out_of_memory(config: dict[str, Any]) -> None:
+        import torch
+
+        from trainer.stepper import Stepper
+        from trainer.worker import train_worker
+
+        optimize = Stepper.optimize
+
+        def fail(self: Stepper, step: int, prepared: Any) -> Any:
+            if step == 2 and self._group.rank == 1:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 GiB.")
+            return optimize(self, step, prepared)
+
+        Stepper.optimize = fail  # type: ignore[method-assign]
+        train_worker(config)
+
+    monkeypatch.setattr("trainer.ray_driver.train_worker", out_of_memory)
+    job = tiny.job("memory", workers=2)
+    steps: list[int] = []
+    with pytest.raises(GpuMemoryError, match=r"too little memory for 8 windows .* lower training\.micro_batch_windows"):
+        train(job, lambda record: steps.append(record.step))
     assert steps == [0, 1]
 
 

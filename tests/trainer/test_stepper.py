@@ -1,16 +1,19 @@
 """The gradient of a step, against the same loss written down plainly."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from tiny_workspace import TinyWorkspace
+from transformers import LlamaConfig, LlamaForCausalLM
 
+from storage.records import StoredRecords
 from trainer.batches import MicroBatch
 from trainer.errors import DivergedError
 from trainer.group import Group
 from trainer.job import TeacherInputs, TrainJob
-from trainer.model import make_student
+from trainer.model import embedding_rows, make_student
 from trainer.opened import OpenedJob, open_job
 from trainer.stepper import Stepper
 from trainer.terms import PKLTerm, PrefixTerm
@@ -21,8 +24,8 @@ FORGET = {"clip_norm": 1e9, "learning_rate": 1e-30, "weight_decay": 0.0}  # step
 
 def stepper_of(job: TrainJob, alone: Group) -> tuple[Stepper, OpenedJob]:
     opened = open_job(job)
-    model = make_student(job.student, opened.vocabulary, seed=0)
-    return Stepper(job, alone, model, opened.batches()), opened
+    model = make_student(job.student, opened.vocabulary, opened.student, seed=0)
+    return Stepper(job, alone, model, opened.batches(embedding_rows(model))), opened
 
 
 def gradient_of(job: TrainJob, alone: Group) -> tuple[torch.Tensor, float]:
@@ -54,6 +57,11 @@ def plain_loss(logits: torch.Tensor, batch: MicroBatch, kd_weights: list[float],
     return loss
 
 
+def only_micro_batch(opened: OpenedJob) -> MicroBatch:
+    (plan,) = opened.batches(student_rows=400).step(1, 0, 1).plans
+    return plan.complete()
+
+
 def teachers_of(tiny: TinyWorkspace, names: str) -> list[TeacherInputs]:
     makers = {"prefix": tiny.prefix_kl_teacher, "p": tiny.p_kl_teacher}
     return [makers[name](name=f"{name}{i}", weight=0.5 + i) for i, name in enumerate(names.split())]
@@ -65,11 +73,35 @@ def test_the_gradient_is_that_of_the_plain_loss(tiny: TinyWorkspace, alone: Grou
     job = tiny.job("unused", teachers, ce_weight=0.3, kd_weight=2.0, **FORGET)
     found, loss = gradient_of(job, alone)
     stepper, opened = stepper_of(job, alone)
-    (batch,) = opened.batches().step(1, 0, 1).micro_batches
+    batch = only_micro_batch(opened)
     expected = plain_loss(stepper.model(batch.ids).logits, batch, [2.0 * t.weight for t in teachers], 0.3)
     expected.backward()
     assert loss == pytest.approx(expected.item(), rel=1e-5)
     torch.testing.assert_close(found, flat_gradient(stepper.model), rtol=1e-3, atol=1e-6)
+
+
+def test_p_kl_gives_an_id_without_a_row_no_probability(tmp_path: Path, tiny: TinyWorkspace, alone: Group) -> None:
+    job = with_rows(tiny.job("unused", teachers_of(tiny, "p"), ce_weight=0.3, **FORGET), 399, tmp_path)
+    _, loss = gradient_of(job, alone)
+    stepper, opened = stepper_of(job, alone)
+    batch = only_micro_batch(opened)
+    logits = torch.nn.functional.pad(stepper.model(batch.ids).logits, (0, 1), value=-1e4)
+    assert loss == pytest.approx(plain_loss(logits, batch, [0.5], 0.3).item(), rel=1e-5)
+
+
+def test_prefix_kl_has_no_cell_for_an_id_without_a_row(tmp_path: Path, tiny: TinyWorkspace, alone: Group) -> None:
+    """In a cell of its own, which the teacher gives probability to, the loss would be infinite."""
+    job = with_rows(tiny.job("unused", teachers_of(tiny, "prefix"), **FORGET), 399, tmp_path)
+    teacher_id = tiny.teacher.id_of[tiny.student.vocabulary.token_bytes(399)]
+    assert teacher_id in StoredRecords.from_table(tiny.cache.table(0)).records.topk_ids
+    assert gradient_of(job, alone)[1] < 20
+
+
+def with_rows(job: TrainJob, rows: int, folder: Path) -> TrainJob:
+    """The job with a student that has embeddings of the first `rows` ids."""
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    LlamaForCausalLM(LlamaConfig(vocab_size=rows, **sizes)).save_pretrained(folder)
+    return job.model_copy(update={"student": job.student.model_copy(update={"model": folder})})
 
 
 @pytest.mark.parametrize("size", [1, 3])

@@ -2,7 +2,8 @@ import numpy as np
 from fakes import fake_vocabulary, reproducible, vocabularies
 from hypothesis import given
 
-from xtoken_core.prefix_order import PrefixOrder, paint
+from xtoken_core.prefix_compiled import paint
+from xtoken_core.prefix_order import PrefixOrder
 from xtoken_core.vocabulary import Vocabulary
 
 

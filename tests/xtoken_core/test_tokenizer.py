@@ -1,5 +1,6 @@
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 from real_tokenizers import begin_with, mistral_file, special, write_byte_bpe, write_mistral_v1, write_tokenizer
 from sentencepiece import SentencePieceProcessor
 from tokenizers import Tokenizer as Backend
-from tokenizers import decoders, models, normalizers, pre_tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
+from transformers import AutoTokenizer
 
+from xtoken_core.establish import PROBE
 from xtoken_core.tokenizer import Tokenizer
 from xtoken_core.vocabulary import TokenKind, VocabularyError
 
@@ -23,6 +26,7 @@ TEXTS = [
     "naïve café 日本語 한국어 😀👩‍👩‍👧 \u0000 \ufffd",
     " leading and trailing ",
     "<|im_star|> </ s> <s",
+    "price <s>10</s> <|endoftext|><|bos|> <|im_end|><unk>",
 ]
 
 
@@ -30,10 +34,12 @@ def spelled(tokenizer: Tokenizer, ids: np.ndarray) -> bytes:
     return b"".join(tokenizer.vocabulary.token_bytes(i) for i in ids.tolist())
 
 
-def small_bpe(vocab: dict[str, int] | None = None) -> Backend:
-    """A byte-level BPE of single bytes, without merges."""
+def small_bpe(
+    vocab: dict[str, int] | None = None, merges: Sequence[tuple[str, str]] = (), dropout: float | None = None
+) -> Backend:
+    """A byte-level BPE, of single bytes without merges unless given others."""
     letters = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    backend = Backend(models.BPE(letters if vocab is None else vocab, []))
+    backend = Backend(models.BPE(letters if vocab is None else vocab, [*merges], dropout=dropout))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     return backend
@@ -84,11 +90,39 @@ def test_the_letter_in_use_is_not_the_byte_token(mistral_v1: Tokenizer) -> None:
     assert mistral_v1.id_of[b"a"] == letter
 
 
-def test_plain_encoding_adds_nothing_and_reads_no_marks(byte_bpe: Tokenizer, mistral_v1: Tokenizer) -> None:
-    for tokenizer, mark in ((byte_bpe, "<|im_start|>"), (mistral_v1, "</s>")):
-        ids = tokenizer.encode_plain([mark]).row(0)
-        assert spelled(tokenizer, ids) == mark.encode()
-        assert tokenizer.backend.token_to_id(mark) in tokenizer.encode_batch([mark]).row(0)
+@pytest.mark.parametrize(("name", "mark"), [("byte_bpe", "<|im_start|>"), ("mistral_v1", "</s>"), ("tekken", "</s>")])
+def test_marks_in_a_text_are_text_and_the_template_still_adds_its_own(
+    name: str, mark: str, request: pytest.FixtureRequest
+) -> None:
+    tokenizer: Tokenizer = request.getfixturevalue(name)
+    ids, plain = tokenizer.encode_batch([f"a {mark}b"]).row(0), tokenizer.encode_plain([f"a {mark}b"]).row(0)
+    assert np.flatnonzero(tokenizer.vocabulary.kind[ids] == TokenKind.SPECIAL).tolist() == [0]
+    assert ids[0] == tokenizer.vocabulary.roles["bos"]
+    assert spelled(tokenizer, plain) == f"a {mark}b".encode()
+
+
+def test_a_mark_that_is_not_declared_special_is_text_in_a_text_too(tmp_path: Path) -> None:
+    backend = small_bpe()
+    backend.add_tokens(["<s>", "<think>"])
+    backend.post_processor = begin_with("<s>", 256)
+    tokenizer = Tokenizer.load(write_tokenizer(tmp_path, backend, {"bos_token": "<s>"}))
+    text = "<s> <think>"
+    assert tokenizer.encode_batch([text]).row(0)[[0, -1]].tolist() == [256, 257]
+    assert spelled(tokenizer, tokenizer.encode_batch([text]).row(0)) == text.encode()
+    assert spelled(tokenizer, tokenizer.encode_plain([text]).row(0)) == text.encode()
+
+
+def test_a_unigram_model_reads_marks_as_text_though_they_are_among_its_pieces(tmp_path: Path) -> None:
+    pieces = [(mark, 0.0) for mark in ("<unk>", "<s>", "</s>")] + [(piece, -5.0) for piece in {*PROBE, *"<>▁", "ab"}]
+    backend = Backend(models.Unigram(pieces, 0, False))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    backend.decoder = decoders.Metaspace(prepend_scheme="never")
+    backend.add_special_tokens([special(mark) for mark in ("<unk>", "<s>", "</s>")])
+    backend.post_processor = begin_with("<s>", 1)
+    tokenizer = Tokenizer.load(write_tokenizer(tmp_path, backend, {}))
+    ids = tokenizer.encode_batch(["ab</s> <s>ab"]).row(0)
+    assert [tokenizer.vocabulary.texts[i] for i in ids] == ["<s>", "ab", *"</s>▁<s>", "ab"]
+    assert spelled(tokenizer, tokenizer.encode_plain(["</s>"]).row(0)) == b"</s>"
 
 
 def test_plain_encoding_skips_the_normaliser(tmp_path: Path) -> None:
@@ -114,14 +148,11 @@ def test_metaspace_pre_tokenizer(tmp_path: Path, mistral_v1: Tokenizer) -> None:
     assert spelled(tokenizer, tokenizer.encode_plain(["the end"]).row(0)) == b"the end"
 
 
-@pytest.mark.parametrize("name", REAL[:2])
+@pytest.mark.parametrize("name", REAL)
 def test_the_transformers_tokenizer_gives_the_same_ids(name: str, request: pytest.FixtureRequest) -> None:
     tokenizer: Tokenizer = request.getfixturevalue(name)
-    assert tokenizer.hf(TEXTS)["input_ids"] == [ids.tolist() for ids in tokenizer.encode_batch(TEXTS)]
-
-
-def test_decoding_shows_special_tokens(byte_bpe: Tokenizer) -> None:
-    assert byte_bpe.decode(byte_bpe.encode_batch(["a b"]).row(0)) == "<|bos|>a b"
+    expected = AutoTokenizer.from_pretrained(tokenizer.folder, split_special_tokens=True)(TEXTS)["input_ids"]
+    assert [ids.tolist() for ids in tokenizer.encode_batch(TEXTS)] == expected
 
 
 def test_nothing_to_encode(byte_bpe: Tokenizer) -> None:
@@ -151,6 +182,14 @@ def test_added_tokens_that_are_text(tmp_path: Path) -> None:
     assert [tokenizer.vocabulary.token_bytes(i) for i in ids.tolist()] == [b"<think>", "é".encode()]
 
 
+def test_dropout_of_the_file_is_off(tmp_path: Path) -> None:
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = small_bpe({word: i for i, word in enumerate([*letters, "ab"])}, [("a", "b")], dropout=0.5)
+    tokenizer = Tokenizer.load(write_tokenizer(tmp_path, backend, {}))
+    for encode in (tokenizer.encode_batch, tokenizer.encode_plain):
+        assert encode(["ab"] * 50).lengths.tolist() == [1] * 50
+
+
 def test_truncation_and_padding_of_the_file_are_off(tmp_path: Path) -> None:
     backend = small_bpe()
     backend.enable_truncation(2)
@@ -160,23 +199,21 @@ def test_truncation_and_padding_of_the_file_are_off(tmp_path: Path) -> None:
     assert tokenizer.encode_plain(["abc"]).lengths.tolist() == [3]
 
 
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [
-        ({}, "<s>a"),
-        ({"add_bos_token": True}, "<s>a"),
-        ({"add_bos_token": False}, "a"),
-        ({"add_eos_token": True}, "a</s>"),
-        ({"add_bos_token": True, "add_eos_token": True}, "<s>a</s>"),
-        ({"add_bos_token": True, "bos_token": "<absent>"}, "a"),
-    ],
-)
-def test_the_config_says_which_marks_are_added(tmp_path: Path, flags: dict[str, Any], expected: str) -> None:
+@pytest.mark.parametrize("tokenizer_class", [None, "GPT2Tokenizer", "PreTrainedTokenizerFast"])
+@pytest.mark.parametrize("template", [None, "<s> $A", "$A </s>", "<s> $A </s>"])
+def test_bos_and_eos_are_those_that_transformers_adds_whatever_the_flags_say(
+    tmp_path: Path, template: str | None, tokenizer_class: str | None
+) -> None:
     backend = small_bpe()
     backend.add_special_tokens([special("<s>"), special("</s>")])
-    backend.post_processor = begin_with("<s>", 256)
-    tokenizer = Tokenizer.load(write_tokenizer(tmp_path, backend, {"bos_token": "<s>", "eos_token": "</s>"} | flags))
-    assert tokenizer.decode(tokenizer.encode_batch(["a"]).row(0)) == expected
+    if template is not None:
+        backend.post_processor = processors.TemplateProcessing(template, None, [("<s>", 256), ("</s>", 257)])
+    for bos, eos in product((None, False, True), repeat=2):
+        config = {"bos_token": "<s>", "eos_token": "</s>", "add_bos_token": bos, "add_eos_token": eos}
+        config |= {"tokenizer_class": tokenizer_class}
+        folder = write_tokenizer(tmp_path, backend, {key: value for key, value in config.items() if value is not None})
+        expected = AutoTokenizer.from_pretrained(folder)(["a b", ""])["input_ids"]
+        assert [ids.tolist() for ids in Tokenizer.load(folder).encode_batch(["a b", ""])] == expected
 
 
 def test_roles_in_all_their_spellings(tmp_path: Path) -> None:
@@ -191,6 +228,26 @@ def test_roles_in_all_their_spellings(tmp_path: Path) -> None:
 def test_padding_with_a_word_leaves_it_a_word(tmp_path: Path) -> None:
     vocabulary = Tokenizer.load(write_tokenizer(tmp_path, small_bpe(), {"pad_token": "!"})).vocabulary
     assert vocabulary.token_bytes(vocabulary.roles["pad"]) == b"!"
+
+
+@pytest.mark.parametrize("write", [write_byte_bpe, write_mistral_v1])
+def test_a_file_that_does_not_name_its_kind_of_model(write: Callable[[Path], Path], tmp_path: Path) -> None:
+    """As published for GPT-2, by a library before tokenizers 0.9."""
+    folder = write(tmp_path)
+    typed = Tokenizer.load(folder)
+    untyped = Tokenizer.load(edited(folder, "tokenizer.json", lambda content: content["model"].pop("type")))
+    assert untyped.vocabulary.fingerprint == typed.vocabulary.fingerprint
+    for encoded in (untyped.encode_batch(TEXTS), untyped.encode_plain(TEXTS)):
+        assert b"".join(spelled(untyped, ids) for ids in encoded).count(TEXTS[0].encode()) == 1
+
+
+def test_a_refusal_names_the_tokenizer_once(tmp_path: Path) -> None:
+    backend = small_bpe()
+    backend.normalizer = normalizers.Lowercase()
+    with pytest.raises(VocabularyError) as refusal:
+        Tokenizer.load(write_tokenizer(tmp_path, backend, {}))
+    assert str(refusal.value).startswith(f"{tmp_path}: the tokens of a probe text do not spell it")
+    assert str(refusal.value).count(str(tmp_path)) == 1
 
 
 def test_a_word_piece_model_is_refused(tmp_path: Path) -> None:

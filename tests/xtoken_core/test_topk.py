@@ -94,6 +94,19 @@ def test_forbidden_tokens_leave_the_entropy_finite():
     np.testing.assert_allclose(records.entropy, [np.log(2)], rtol=1e-6)
 
 
+@pytest.mark.parametrize(("value", "found"), [(torch.nan, "nan"), (torch.inf, "inf")])
+def test_logits_that_are_no_numbers_are_an_error(value, found):
+    logits = random_logits(150, 3, seed=0)
+    logits[[70, 140], 1] = value
+    with pytest.raises(ValueError, match=rf"position 70 are no distribution: .* is {found}\. Run .* float32.* weights"):
+        records_of(fake_vocabulary([b"a", b"b", b"c"]), logits, k=2)
+
+
+def test_a_position_where_everything_is_forbidden_is_an_error():
+    with pytest.raises(ValueError, match="position 0 are no distribution: their logsumexp is -inf"):
+        records_of(fake_vocabulary([b"a", b"b"]), torch.full((1, 2), -torch.inf), k=1)
+
+
 def test_a_next_id_without_a_column_is_an_error():
     with pytest.raises(ValueError, match="id 3, but the logits have 2 columns"):
         make_records(torch.zeros(1, 5), torch.tensor([3]), fake_vocabulary([b"a", b"b"]), k=1)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles import longest_proper_prefix
 
-from xtoken_core.roles import PAIRED_ROLES, pair_specials, role_masks
+from xtoken_core.roles import PAIRED_ROLES, counterparts, paired_roles
 from xtoken_core.vocabulary import Vocabulary
 
 # Few letters, so that prefixes and duplicates are common; None is a hole, a string a special token.
@@ -63,19 +63,47 @@ def test_the_fingerprint_covers_every_part() -> None:
     assert fake_vocabulary([b"a", b"bc", "<s>"], roles={"bos": 2}).fingerprint == vocabulary.fingerprint
 
 
-def test_special_tokens_pair_one_to_one() -> None:
-    student = fake_vocabulary(["<s>", "</s>", "<turn>"], {"bos": 0, "eos": 1, "turn_end": 1, "turn_start": 2})
-    teacher = fake_vocabulary(["<end>", "<eot>", "<pad>"], {"bos": 0, "eos": 0, "turn_end": 1, "pad": 2})
-    assert pair_specials(student, teacher) == {1: 0}  # <end> is taken when BOS comes, and </s> when the turn's end does
+def bits(*roles: str) -> int:
+    return sum(1 << PAIRED_ROLES.index(role) for role in roles)
+
+
+def masks(student: Vocabulary, teacher: Vocabulary) -> tuple[list[int], list[int]]:
+    """Those of the student and of the teacher, after a look at the other way round."""
+    found = tuple(side.tolist() for side in paired_roles(student, teacher))
+    assert found[::-1] == tuple(side.tolist() for side in paired_roles(teacher, student))
+    return found
+
+
+def test_special_tokens_pair_by_role() -> None:
+    student = fake_vocabulary(["<s>", b"a", "</s>"], {"bos": 0, "eos": 2})
+    teacher = fake_vocabulary(["<eos>", "<bos>", "<turn>"], {"eos": 0, "bos": 1, "turn_end": 2})
+    assert masks(student, teacher) == ([bits("bos"), 0, bits("eos")], [bits("eos"), bits("bos"), 0])
+    assert counterparts(student, teacher) == {0: 1, 2: 0}
+
+
+def test_all_that_pair_with_one_id_count_as_one() -> None:
+    student = fake_vocabulary(["</s>", "<turn>", "<s>"], {"eos": 0, "turn_end": 1, "bos": 2})
+    teacher = fake_vocabulary(["<end>", "<bos>"], {"eos": 0, "turn_end": 0, "bos": 1})
+    end = bits("eos", "turn_end")
+    assert masks(student, teacher) == ([end, end, bits("bos")], [end, bits("bos")])
+    assert counterparts(student, teacher) == {0: 0, 1: 0, 2: 1}
+    assert counterparts(teacher, student) == {0: 0, 1: 2}
+
+
+def test_what_is_joined_by_ids_of_both_sides_is_one() -> None:
+    student = fake_vocabulary(["<s>", "</s>"], {"bos": 0, "turn_start": 0, "eos": 1, "turn_end": 1})
+    teacher = fake_vocabulary(["<s>", "<1>", "<2>"], {"bos": 0, "eos": 0, "turn_start": 1, "turn_end": 2})
+    assert masks(student, teacher) == ([bits(*PAIRED_ROLES)] * 2, [bits(*PAIRED_ROLES)] * 3)
+
+
+def test_a_role_of_one_side_joins_nothing() -> None:
+    student = fake_vocabulary(["<end>"], {"eos": 0, "turn_end": 0})
+    teacher = fake_vocabulary(["</s>", "<turn>", b"word"], {"eos": 0, "turn_start": 1, "turn_end": 2})
+    assert masks(student, teacher) == ([bits("eos")], [bits("eos"), 0, 0])
 
 
 @pytest.mark.parametrize("role", ["pad", "unk"])
 def test_lost_and_filling_tokens_pair_with_nothing(role: str) -> None:
     vocabulary = fake_vocabulary(["<x>"], {role: 0})
-    assert pair_specials(vocabulary, vocabulary) == {}
-    assert role_masks(vocabulary).tolist() == [0]
-
-
-def test_an_id_with_two_roles_has_both_bits() -> None:
-    masks = role_masks(fake_vocabulary(["<end>", b"a"], {"eos": 0, "turn_end": 0}))
-    assert masks.tolist() == [1 << PAIRED_ROLES.index("eos") | 1 << PAIRED_ROLES.index("turn_end"), 0]
+    assert masks(vocabulary, vocabulary) == ([0], [0])
+    assert counterparts(vocabulary, vocabulary) == {}

@@ -5,6 +5,7 @@ import numpy as np
 from xtoken_core.align.chunks import AlignmentBatch
 from xtoken_core.align.compiled import Chunks, Rows, Table, align_rows
 from xtoken_core.ragged import Ragged, offsets_of
+from xtoken_core.roles import paired_roles
 from xtoken_core.vocabulary import Vocabulary
 
 
@@ -19,13 +20,14 @@ def align_batch(student_ids: Ragged, teacher_ids: Ragged, student: Vocabulary, t
         raise ValueError(f"{len(student_ids)} student rows but {len(teacher_ids)} teacher rows: give both per window.")
     student_ids = _checked(student_ids, student, "student")
     teacher_ids = _checked(teacher_ids, teacher, "teacher")
+    student_roles, teacher_roles = paired_roles(student, teacher)
     rows, chunks = align_rows(
         student_ids.values,
         student_ids.offsets,
         teacher_ids.values,
         teacher_ids.offsets,
-        Table.of(student),
-        Table.of(teacher),
+        Table.of(student, student_roles),
+        Table.of(teacher, teacher_roles),
     )
     return _as_batch(rows, chunks)
 

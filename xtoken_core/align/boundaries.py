@@ -13,8 +13,6 @@ from numba import njit
 from xtoken_core.align.chunks import AlignmentBatch, ChunkKind
 from xtoken_core.ragged import Ragged
 
-_TEXT = int(ChunkKind.TEXT)
-
 
 @dataclass(frozen=True, eq=False)
 class Boundaries:
@@ -37,7 +35,7 @@ class _Columns(NamedTuple):
     student_ends: np.ndarray  # int32 [chunks]
     teacher_ends: np.ndarray
     exact: np.ndarray  # bool [chunks]
-    kind: np.ndarray  # int8 [chunks]
+    is_text: np.ndarray  # bool [chunks]
 
 
 def prefix_boundaries(batch: AlignmentBatch, loss_mask: Ragged, dummy_prefix: bool) -> Boundaries:
@@ -57,7 +55,7 @@ def prefix_boundaries(batch: AlignmentBatch, loss_mask: Ragged, dummy_prefix: bo
         np.array(batch.student_chunk_ends.values),
         np.array(batch.teacher_chunk_ends.values),
         np.array(batch.chunk_exact.values, dtype=np.bool_),
-        np.array(batch.chunk_kind.values),
+        np.array(batch.chunk_kind.values == ChunkKind.TEXT),
     )
     mask = np.array(loss_mask.values, dtype=np.bool_)
     found = _find(columns, mask, np.array(loss_mask.offsets), dummy_prefix)
@@ -96,6 +94,6 @@ def _find(columns: _Columns, mask: np.ndarray, mask_offsets: np.ndarray, dummy_p
                 n += 1
             if not columns.exact[chunk]:
                 break
-            text_read |= columns.kind[chunk] == _TEXT
+            text_read |= columns.is_text[chunk]
             student, teacher = columns.student_ends[chunk], columns.teacher_ends[chunk]
     return found[:, :n]

@@ -21,8 +21,9 @@ class AlignmentBatch:
     """The alignment of a batch of windows; a row is a window.
 
     Chunk c of a row covers the student tokens from `student_chunk_ends[c - 1]` up to before `student_chunk_ends[c]`,
-    and the same on the teacher's side; chunk 0 begins at `chunk_start0`, and a token before it (an unpaired BOS) is in
-    no chunk. The last ends are the lengths of the two id lists. A chunk may be empty on one side, never on both.
+    and the same on the teacher's side. Chunk 0 begins at `chunk_start0`; the tokens before it are in no chunk: leading
+    special tokens, up to the last that the other side does not have (an unpaired BOS). The last ends are the lengths of
+    the two id lists. A chunk may be empty on one side, never on both.
 
     student_chunk_start0, teacher_chunk_start0: int32 [rows].
     student_chunk_ends, teacher_chunk_ends: int32, `n_chunks` values a row.

@@ -6,7 +6,8 @@ on both sides pair by role, the others are chunks that are empty on one side. To
 on its own) join the chunk after them.
 
 All of it is one file, because numba renews a cached function only when the function's own file changes, not when the
-file of a function that it calls does.
+file of a function that it calls does. Its constants are written out here for the same reason: a cached function keeps
+those that it was compiled with.
 """
 
 from typing import NamedTuple, Self
@@ -15,16 +16,14 @@ import numpy as np
 from numba import njit
 
 from xtoken_core.align.chunks import ChunkKind
-from xtoken_core.roles import PAIRED_ROLES, role_masks
 from xtoken_core.vocabulary import TokenKind, Vocabulary
 
-_TEXT = int(ChunkKind.TEXT)
-_SPECIAL = int(ChunkKind.SPECIAL)
+_TEXT, _SPECIAL = 0, 1
+assert (_TEXT, _SPECIAL) == (ChunkKind.TEXT, ChunkKind.SPECIAL)
 
 _SPACE = 0x20
 _SPECIAL_MARK = 0x80  # set in the mark of every special token; the bits below it are its roles
 _ROLES = _SPECIAL_MARK - 1
-_BOS = 1 << PAIRED_ROLES.index("bos")
 
 _NEITHER, _STUDENT, _TEACHER, _BOTH = range(4)
 _LOOK_AHEAD = 8  # special tokens searched for a partner, so that a long row of them costs linear time
@@ -39,9 +38,9 @@ class Table(NamedTuple):
     dummy_prefix: bool
 
     @classmethod
-    def of(cls, vocabulary: Vocabulary) -> Self:
-        """Copies the arrays, because compiled code is made anew for read-only ones."""
-        marks = np.where(vocabulary.kind == TokenKind.SPECIAL, role_masks(vocabulary) | _SPECIAL_MARK, 0)
+    def of(cls, vocabulary: Vocabulary, roles: np.ndarray) -> Self:
+        """With the masks of `paired_roles`. Copies the arrays: compiled code is made anew for read-only ones."""
+        marks = np.where(vocabulary.kind == TokenKind.SPECIAL, roles | _SPECIAL_MARK, 0)
         data, offsets = np.array(vocabulary.data), np.array(vocabulary.offsets)
         return cls(data, offsets, marks.astype(np.uint8), vocabulary.dummy_prefix)
 
@@ -103,7 +102,7 @@ def align_rows(
             _spell(teacher_ids[teacher_offsets[row] : teacher_offsets[row + 1]], teacher_table),
             teacher_table.dummy_prefix,
         )
-        start = _after_unpaired_bos(student, teacher)
+        start = _after_unpaired_marks(student, teacher)
         row_chunks = _from(chunks, total)
         end = _align_row(student, teacher, start, row_chunks)
         _count(rows, row, student, start, end, row_chunks)
@@ -134,16 +133,22 @@ def _no_rows(n: int) -> Rows:
 
 
 @njit(nogil=True, cache=True)
-def _after_unpaired_bos(student: Side, teacher: Side) -> Cursor:
-    """Where chunk 0 begins: after a BOS at the very beginning that the other side does not have."""
-    student_bos = _begins_with_bos(student)
-    teacher_bos = _begins_with_bos(teacher)
-    return Cursor(int(student_bos and not teacher_bos), int(teacher_bos and not student_bos), 0)
+def _after_unpaired_marks(student: Side, teacher: Side) -> Cursor:
+    """Where chunk 0 begins: after the last of the leading special tokens that the other side does not have.
 
-
-@njit(nogil=True, cache=True)
-def _begins_with_bos(side: Side) -> bool:
-    return len(side.marks) > 0 and side.marks[0] & _BOS != 0
+    One model's `[gMASK] <sop>` or BOS says nothing about the text: with it in a chunk, which could not be exact, no
+    text behind it would count as read by both.
+    """
+    start = at = Cursor(0, 0, 0)
+    while True:
+        i = _skip_empty(student.offsets, student.marks, at.student)
+        j = _skip_empty(teacher.offsets, teacher.marks, at.teacher)
+        marked = _special_here(student.marks, i, teacher.marks, j)
+        if marked == _NEITHER:
+            return start
+        at = Cursor(at.student if marked == _TEACHER else i + 1, at.teacher if marked == _STUDENT else j + 1, 0)
+        if marked != _BOTH:
+            start = at
 
 
 @njit(nogil=True, cache=True)

@@ -30,6 +30,6 @@ def mix(kd: torch.Tensor, ce: torch.Tensor, settings: MixSettings) -> MixedLoss:
     """
     if not settings.dynamic:
         return MixedLoss(settings.kd_weight * kd + settings.ce_weight * ce, torch.ones_like(kd))
-    smallest = torch.finfo(kd.dtype).tiny  # a distillation loss of zero stays zero
-    kd_scale = ce.detach().abs() / kd.detach().abs().clamp(min=smallest)
+    kd_scale = ce.detach().abs() / kd.detach().abs()
+    kd_scale = torch.where(kd_scale.isfinite(), kd_scale, 1.0)  # a distillation loss of zero stays zero
     return MixedLoss(kd * kd_scale + ce, kd_scale)

@@ -19,13 +19,13 @@ _EPSILON = 1e-10
 @dataclass(frozen=True)
 class PKLSettings:
     """temperature: divides both sides' logits; the loss is multiplied by its square.
-    vocab_topk: how many teacher ids are compared.
+    vocab_topk: how many teacher ids are compared; the default is the published one.
     reverse_kl: KL(student || teacher) in place of KL(teacher || student).
     exact_token_match_only: only chunks whose two byte spans are equal count.
     """
 
     temperature: float = 1.0
-    vocab_topk: int = 16
+    vocab_topk: int = 8192
     reverse_kl: bool = False
     exact_token_match_only: bool = False
 
@@ -57,15 +57,18 @@ class PKLInputs:
 @dataclass(frozen=True, eq=False)
 class PKLSums:
     """loss: over the chunks that count, in nats times temperature squared.
-    accuracy: how often both sides' most probable columns agree, over the same chunks and those of dropped samples.
+    accuracy: how often both sides' most probable columns agree, over the same chunks and those of dropped samples; None
+        where it was not asked for.
     """
 
     loss: LossSum
-    accuracy: LossSum
+    accuracy: LossSum | None
 
 
-def p_kl(inputs: PKLInputs, settings: PKLSettings, column_scores: torch.Tensor | None = None) -> PKLSums:
-    """The loss and its accuracy as sums, for the caller to divide.
+def p_kl(
+    inputs: PKLInputs, settings: PKLSettings, column_scores: torch.Tensor | None = None, accuracy: bool = False
+) -> PKLSums:
+    """The loss, and with `accuracy` that too, as sums for the caller to divide.
 
     column_scores: [teacher_size], ranks the teacher ids to compare; `column_maxima` of this batch unless given. Several
     ranks must give the same, the maximum over all of them.
@@ -80,10 +83,9 @@ def p_kl(inputs: PKLInputs, settings: PKLSettings, column_scores: torch.Tensor |
     usable = _usable_chunks(inputs, settings, student_positions, teacher_positions)
     counted = usable & inputs.sample_mask.bool().repeat_interleave(chunks)
     kl = _kl(student, teacher) if settings.reverse_kl else _kl(teacher, student)
-    agree = student.argmax(dim=-1) == teacher.argmax(dim=-1)
     return PKLSums(
         loss=LossSum(kl[counted].sum() * settings.temperature**2, counted.sum()),
-        accuracy=LossSum(agree[usable].sum(), usable.sum()),
+        accuracy=_agreement(student[usable], teacher[usable]) if accuracy else None,
     )
 
 
@@ -132,6 +134,11 @@ def _usable_chunks(
     if settings.exact_token_match_only:
         wanted = wanted & inputs.pair_is_correct
     return wanted.flatten() & (student.counts > 0) & (teacher.counts > 0)
+
+
+def _agreement(student: torch.Tensor, teacher: torch.Tensor) -> LossSum:
+    agree = student.argmax(dim=-1) == teacher.argmax(dim=-1)
+    return LossSum(agree.sum(), agree.new_tensor(len(agree), dtype=torch.int64))
 
 
 def _kl(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ from xtoken_core.vocabulary import TokenKind
 def build_projection(student: Tokenizer, teacher: Tokenizer, settings: ProjectionSettings | None = None) -> Projection:
     """W for one pair of tokenizers.
 
-    Student tokens that the teacher has byte for byte, and special tokens with the same role, are pinned to their one
+    Student tokens that the teacher has byte for byte, and special tokens whose role it has, are pinned to their one
     counterpart. Every other text token gets the teacher's split of it and, with `settings.reverse`, the teacher tokens
     that it is a piece of; of these the `top_k` largest are kept. Special tokens without a counterpart stay empty.
     """

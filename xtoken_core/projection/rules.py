@@ -9,7 +9,7 @@ import numpy as np
 from xtoken_core.projection.entries import Entries, position_in_run
 from xtoken_core.projection.matrix import Rule
 from xtoken_core.projection.split import split_tokens
-from xtoken_core.roles import pair_specials
+from xtoken_core.roles import counterparts
 from xtoken_core.tokenizer import Tokenizer
 from xtoken_core.vocabulary import TokenKind, Vocabulary
 
@@ -25,8 +25,8 @@ def exact_entries(student: Tokenizer, teacher: Tokenizer) -> Entries:
 
 
 def special_entries(student: Vocabulary, teacher: Vocabulary) -> Entries:
-    """Special tokens with the same role, one to one."""
-    pairs = pair_specials(student, teacher)
+    """Each special token to one with the same role."""
+    pairs = counterparts(student, teacher)
     return Entries.of(np.array([*pairs.keys()]), np.array([*pairs.values()]), 1.0, Rule.SPECIAL)
 
 

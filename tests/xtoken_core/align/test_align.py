@@ -1,3 +1,4 @@
+from itertools import takewhile
 from pydoc_data.topics import topics
 from typing import Any
 
@@ -6,7 +7,7 @@ import pytest
 from fakes import fake_vocabulary
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
-from oracles import common_boundaries
+from oracles import common_boundaries, marks_before_chunk_0
 
 from xtoken_core.align import AlignmentBatch, ChunkKind, align_batch
 from xtoken_core.ragged import Ragged
@@ -70,6 +71,8 @@ def check_invariants(student: list[Token], teacher: list[Token], batch: Alignmen
     """What holds whatever the two sides are."""
     i, j = int(batch.student_chunk_start0[0]), int(batch.teacher_chunk_start0[0])
     assert spelled(student[:i]) == spelled(teacher[:j]) == b""
+    before_text = takewhile(lambda chunk: chunk[0] == ChunkKind.SPECIAL, zip(kinds(batch), chunks(batch), strict=True))
+    assert all(exact for _, (_, _, exact) in before_text)
     n_exact_bytes = 0
     for next_i, next_j, exact in chunks(batch):
         assert next_i >= i
@@ -148,6 +151,12 @@ def test_chunks_of_a_small_example() -> None:
         ([BOS, b"a"], [b"a"], (1, 0), [(2, 1, True)]),
         ([b"a"], [BOS, b"a"], (0, 1), [(1, 2, True)]),
         ([BOS, TURN, b"a"], [TURN, b"a"], (1, 0), [(2, 1, True), (3, 2, True)]),
+        ([BOS, b"a"], [OTHER, OTHER, b"a"], (1, 2), [(2, 3, True)]),
+        ([OTHER, b"a"], [b"a"], (1, 0), [(2, 1, True)]),
+        ([BOS, b"a"], [OTHER, BOS, b"a"], (0, 1), [(1, 2, True), (2, 3, True)]),
+        ([BOS, OTHER, TURN, b"a"], [BOS, TURN, b"a"], (2, 1), [(3, 2, True), (4, 3, True)]),
+        ([OTHER, b"", BOS, b"a"], [b"", b"a"], (3, 0), [(4, 2, True)]),
+        ([BOS, EOS], [OTHER, TURN], (2, 2), []),
         ([b"a", EOS], [b"a"], (0, 0), [(1, 1, True), (2, 1, False)]),
         ([b"a"], [b"a", EOS], (0, 0), [(1, 1, True), (1, 2, False)]),
         ([b"a", EOS, b"b"], [b"a", b"b"], (0, 0), [(1, 1, True), (2, 1, False), (3, 2, True)]),
@@ -172,6 +181,17 @@ def test_marks_and_empty_tokens(
     batch = align(student, teacher)
     assert (batch.student_chunk_start0[0], batch.teacher_chunk_start0[0]) == starts
     assert chunks(batch) == expected
+
+
+@given(st.permutations([BOS, EOS, TURN, OTHER]), st.permutations([BOS, EOS, TURN, OTHER]), st.data())
+def test_leading_marks_are_in_no_chunk_up_to_the_last_unpaired(
+    student: list[str], teacher: list[str], data: st.DataObject
+) -> None:
+    leading = [marks[: data.draw(st.integers(0, 4))] for marks in (student, teacher)]
+    batch = align([*leading[0], b"a"], [*leading[1], b"a"])
+    starts = (batch.student_chunk_start0[0], batch.teacher_chunk_start0[0])
+    assert starts == marks_before_chunk_0(*([_ROLES.get(mark) for mark in marks] for marks in leading))
+    assert batch.chunk_exact.values.all()
 
 
 def test_an_unpaired_special_token_is_a_special_chunk_empty_on_one_side() -> None:

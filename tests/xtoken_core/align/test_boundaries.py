@@ -11,7 +11,7 @@ from xtoken_core.align import AlignmentBatch, align_batch, prefix_boundaries
 from xtoken_core.ragged import Ragged
 from xtoken_core.vocabulary import Vocabulary
 
-TOKENS = [b"a", b"b", b" ", b"ab", b"ba", b" a", "<bos>", "<eos>", "<turn>"]
+TOKENS = [b"a", b"b", b" ", b"ab", b"ba", b" a", "<bos>", "<eos>", "<turn>", "<other>"]
 ROLES = {"bos": 6, "eos": 7, "turn_start": 8}
 VOCABULARY = fake_vocabulary(TOKENS, ROLES)
 ROW = st.lists(st.integers(0, len(TOKENS) - 1), max_size=10)
@@ -71,6 +71,8 @@ def _spelled(vocabulary: Vocabulary, ids: list[int]) -> bytes:
     [
         ([6, 3], [6, 0, 1], [(0, 0)]),  # after BOS on both sides
         ([6, 3], [0, 1], []),  # the teacher has read nothing
+        ([6, 0, 1], [9, 8, 3, 0], [(0, 1)]),  # BOS on one side, other marks on the other
+        ([9, 0, 1], [0, 1], [(1, 0)]),  # a mark that plays no role, on one side
         ([6, 0, 1, 7], [6, 3], [(0, 0), (2, 1)]),  # the end that only the student has is predicted too
         ([0, 1], [0, 1, 7], [(0, 0)]),  # but not one that only the teacher has
         ([0, 1, 0], [0, 0, 0], [(0, 0)]),  # nothing behind the first difference

@@ -35,9 +35,9 @@ def rows(inputs: PKLInputs, wanted: slice) -> PKLInputs:
 
 def test_sums_of_micro_batches_are_those_of_the_batch_when_the_columns_are_shared():
     inputs, settings = some_inputs(), PKLSettings(vocab_topk=3)
-    whole = p_kl(inputs, settings)
+    whole = p_kl(inputs, settings, accuracy=True)
     scores = column_maxima(inputs)
-    parts = [p_kl(rows(inputs, wanted), settings, scores) for wanted in (slice(0, 1), slice(1, 3))]
+    parts = [p_kl(rows(inputs, wanted), settings, scores, accuracy=True) for wanted in (slice(0, 1), slice(1, 3))]
     torch.testing.assert_close(sum(part.loss.total for part in parts), whole.loss.total)
     assert sum(part.loss.count for part in parts) == whole.loss.count
     assert sum(part.accuracy.total for part in parts) == whole.accuracy.total
@@ -51,7 +51,7 @@ def test_a_chunk_whose_only_token_is_the_first_is_not_predicted_and_does_not_cou
 def test_a_dropped_sample_gets_no_gradient_but_is_seen_by_the_accuracy():
     inputs = replace(some_inputs(), sample_mask=torch.tensor([1.0, 0.0, 1.0]))
     inputs.student_logits.requires_grad_()
-    sums = p_kl(inputs, PKLSettings())
+    sums = p_kl(inputs, PKLSettings(), accuracy=True)
     sums.loss.total.backward()
     touched = inputs.student_logits.grad.abs().sum(dim=(1, 2)) > 0
     assert touched.tolist() == [True, False, True]
@@ -65,6 +65,14 @@ def test_without_any_chunk_the_loss_is_zero_and_still_has_a_gradient():
     sums.loss.mean.backward()
     assert sums.loss.mean == sums.loss.count == 0
     assert inputs.student_logits.grad.count_nonzero() == 0
+
+
+def test_accuracy_is_counted_only_where_it_is_asked_for():
+    assert p_kl(some_inputs(), PKLSettings()).accuracy is None
+
+
+def test_the_published_number_of_columns_is_compared_unless_told_otherwise():
+    assert PKLSettings().vocab_topk == 8192
 
 
 def test_padded_teacher_columns_are_never_chosen():

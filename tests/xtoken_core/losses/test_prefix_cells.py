@@ -55,6 +55,22 @@ def test_special_tokens_pair_by_role_and_everything_without_bytes_else_is_rest()
     assert teacher_mass(cells) == pytest.approx([0.5, 0.0, 0.2, 0.3])
 
 
+def test_all_student_ids_that_pair_with_one_teacher_id_share_its_cell():
+    teacher = fake_vocabulary(["<end>", b"a"], roles={"eos": 0, "turn_end": 0})
+    student = fake_vocabulary([b"a", "<turn>", "</s>", "<other>"], roles={"turn_end": 1, "eos": 2})
+    cells = cells_of(student, teacher, [0.7, 0.3], k=2)
+    assert cells.student_cell.tolist() == [[1, 0, 0, 2]]
+    assert teacher_mass(cells) == pytest.approx([0.7, 0.3, 0.0])
+
+
+def test_all_stored_teacher_ids_that_pair_with_one_student_id_share_its_cell():
+    teacher = fake_vocabulary(["</s>", "<turn>", b"a", "<s>"], roles={"eos": 0, "turn_end": 1, "bos": 3})
+    student = fake_vocabulary(["<end>", b"a", b"b"], roles={"eos": 0, "turn_end": 0, "bos": 0})
+    cells = cells_of(student, teacher, [0.2, 0.5, 0.27, 0.03], k=3)  # stored: <turn>, a, </s>
+    assert cells.student_cell.tolist() == [[0, 1, 3]]
+    assert teacher_mass(cells) == pytest.approx([0.7, 0.27, 0.0, 0.03])
+
+
 def test_mass_that_no_student_token_could_take_is_left_out():
     teacher = fake_vocabulary([b"a", b"b", b"z"])
     student = fake_vocabulary([b"a", b"b", b"ab"])

@@ -1,0 +1,109 @@
+"""Two workers in two processes without Ray, against one in this process."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tiny_workspace import TinyWorkspace
+
+from trainer.job import TrainJob
+from trainer.metrics import Metrics, read_metrics
+from trainer.opened import open_job
+from trainer.terms import NO_TERM
+
+ROOT = Path(__file__).parents[2]
+COLUMNS = 20  # of 600: which ones p_kl compares depends on what all ranks have
+WORKER = """
+import pathlib, sys
+import torch
+import torch.distributed as dist
+import trainer.terms
+from trainer.group import Group
+from trainer.job import TrainJob
+from trainer.loop import Training, run_loop
+
+job, store, rank, columns, change = sys.argv[1:]
+torch.set_num_threads(1)
+trainer.terms.P_KL_COLUMNS = int(columns)
+exec(change)
+dist.init_process_group("gloo", init_method="file://" + store, rank=int(rank), world_size=2)
+run_loop(TrainJob.model_validate_json(pathlib.Path(job).read_bytes()), Group(int(rank), 2, torch.device("cpu")))
+"""
+
+
+def run_two(job: TrainJob, folder: Path, change: str = "") -> list[subprocess.CompletedProcess]:
+    """How both workers ended; `change` is run in each of them first."""
+    job.run_folder.mkdir(parents=True)
+    (folder / "job.json").write_text(job.model_dump_json())
+    arguments = [sys.executable, "-c", WORKER, str(folder / "job.json"), str(folder / "store")]
+    environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo"}
+    running = [
+        subprocess.Popen(
+            [*arguments, str(rank), str(COLUMNS), change],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        outputs = [process.communicate(timeout=300) for process in running]
+    finally:
+        for process in running:
+            process.kill()
+    return [subprocess.CompletedProcess([], p.returncode, *out) for p, out in zip(running, outputs, strict=True)]
+
+
+def numbers(record: Metrics) -> dict[str, float]:
+    """What does not depend on the clock."""
+    plain = record.model_dump(exclude_none=True, exclude={"seconds", "tokens_per_second", "kd"})
+    return plain | {f"kd/{name}": value for name, value in record.kd.items()}
+
+
+def test_two_workers_train_p_kl_as_one_does(
+    tiny: TinyWorkspace,
+    tmp_path: Path,
+    run_alone: Callable[[TrainJob], list[Metrics]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Loss and gradient are equal, also where the teacher has nothing for the windows of one rank."""
+    job = tiny.job("unused", [tiny.p_kl_teacher()], batch_windows=4, micro_batch_windows=2, steps=8, evaluate_every=8)
+    batches = open_job(job).batches(student_rows=400)
+    empty = [[is_empty(batches.step(step, rank, 2).plans) for rank in range(2)] for step in range(1, 9)]
+    assert [True, False] in empty or [False, True] in empty
+    monkeypatch.setattr("trainer.terms.P_KL_COLUMNS", COLUMNS)
+    expected = run_alone(job.model_copy(update={"run_folder": tmp_path / "one"}))
+    two = job.model_copy(update={"run_folder": tmp_path / "two"})
+    for ended in run_two(two, tmp_path):
+        assert ended.returncode == 0, ended.stderr
+    found = read_metrics(two.run_folder)
+    assert [record.step for record in found] == list(range(9))
+    for one, other in zip(found, expected, strict=True):
+        assert numbers(one) == pytest.approx(numbers(other), rel=1e-3)
+
+
+def is_empty(plans: tuple) -> bool:
+    return all(plan.terms == (NO_TERM,) for plan in plans)
+
+
+def test_a_record_that_cannot_be_written_ends_both_workers(tiny: TinyWorkspace, tmp_path: Path) -> None:
+    change = """
+def fail(self, record):
+    if record.step == 2:
+        raise trainer.metrics.StorageError("disk full")
+    self._file.append(record)
+
+import trainer.metrics
+from trainer.recorder import Recorder
+Recorder.record = fail
+"""
+    job = tiny.job("unused").model_copy(update={"run_folder": tmp_path / "two"})
+    first, second = run_two(job, tmp_path, change)
+    assert "StorageError: disk full" in first.stderr
+    assert "PeerFailedError: another worker failed" in second.stderr
+    assert [record.step for record in read_metrics(job.run_folder)] == [0, 1]
