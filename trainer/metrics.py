@@ -57,9 +57,14 @@ def read_metrics(run_folder: Path) -> list[Metrics]:
 
 
 def cut_metrics(run_folder: Path, last_step: int) -> None:
-    """Drop the records after `last_step`, so that a resumed run has each step once; -1 drops all."""
-    kept = [record for record in read_metrics(run_folder) if record.step <= last_step]
-    write_atomic(run_folder / METRICS_NAME, b"".join(_line(record) for record in kept))
+    """Drop the records after `last_step`, so that a resumed run has each step once; -1 drops all.
+
+    A file with nothing to drop stays the same file: to who follows it, a new one means that a worker was restarted.
+    """
+    path = run_folder / METRICS_NAME
+    kept = b"".join(_line(record) for record in read_metrics(run_folder) if record.step <= last_step)
+    if not path.is_file() or path.read_bytes() != kept:
+        write_atomic(path, kept)
 
 
 def _line(record: Metrics) -> bytes:

@@ -65,7 +65,7 @@ def test_a_tail_that_begins_late_knows_the_records_before_it(tmp_path: Path, cap
     cut_metrics(tmp_path, 2)
     append(tmp_path, 3)
     assert [r.step for r in tail.new()] == [3]
-    assert "it goes on after step 2" in caplog.text
+    assert not caplog.records  # the resumed run's first worker had nothing to cut
 
 
 def test_a_full_disk_is_a_storage_error_that_names_the_file(tmp_path: Path) -> None:
