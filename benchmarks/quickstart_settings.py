@@ -23,7 +23,8 @@ from flows.config import RunConfig
 from flows.defaults import quickstart_config
 from flows.prepare import prepare
 from flows.quickstart.inputs import ensure_inputs
-from flows.runs import CE, DISTILLED, RunData, run_folder, train_jobs
+from flows.runs import RunData, train_jobs
+from flows.trainings import CE, DISTILLED, run_folder
 from trainer.run import read_metrics, train
 
 LEARNING_RATES = (5e-4, 1e-3, 2e-3)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from flows.claims import require_free
 from flows.config import ConfigError, RunConfig
-from flows.corpus import find_sources
+from flows.corpus import corpus_of, find_sources
 from flows.errors import CorpusError
-from flows.resolve import load_tokenizer, model_folder, tokenizer_fingerprint, tokenizer_folder
+from flows.resolve import load_tokenizer, model_folder, teacher_folder, tokenizer_fingerprint, tokenizer_folder
 from flows.trainings import checkpoint_to_evaluate
 from trainer.run import require_loggers
 from xtoken_core.models import ModelError, require_positions
@@ -32,17 +32,13 @@ def check_tokenizers(config: RunConfig) -> None:
 
 def check_corpus(config: RunConfig) -> None:
     """Raise CorpusError where corpus files are missing or of an unknown format."""
-    if config.corpus is None:
-        raise CorpusError("the config has no `corpus`: name files, e.g. corpus: {files: [data/*.jsonl]}")
-    find_sources(config.corpus)
+    find_sources(corpus_of(config))
 
 
 def check_teachers(config: RunConfig) -> None:
     """Raise ModelError where a teacher's model is not there, or cannot read windows as long as its `max_length`."""
     for index, teacher in enumerate(config.teachers):
-        if teacher.model is None:
-            raise ModelError(f"teacher {teacher.name} has no `model`: its records cannot be made without one")
-        require_positions(model_folder(teacher.model), teacher.max_length, f"teachers.{index}.max_length")
+        require_positions(teacher_folder(teacher), teacher.max_length, f"teachers.{index}.max_length")
 
 
 def check_student(config: RunConfig) -> None:

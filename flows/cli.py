@@ -161,7 +161,7 @@ def _checked(path: Path, overrides: list[str] | None, checks: Iterable[Check]) -
 
 def _distill(config: RunConfig) -> None:
     from flows.distill import REPORT, distill
-    from flows.runs import run_folder
+    from flows.trainings import run_folder
 
     summary = _run(distill, config)
     _print_table(f"held-out bits per byte, run {config.name}", summary.rows())

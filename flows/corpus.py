@@ -18,7 +18,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flows.config import CorpusConfig
+from flows.config import CorpusConfig, RunConfig
 from flows.errors import CorpusError
 from storage.digests import file_digest
 from storage.hashing import BLOCK_BYTES, fingerprint
@@ -42,6 +42,13 @@ class Source:
     url: str
     name: str
     digest: str
+
+
+def corpus_of(config: RunConfig) -> CorpusConfig:
+    """The config's corpus (CorpusError if it has none)."""
+    if config.corpus is None:
+        raise CorpusError("the config has no `corpus`: name files, e.g. corpus: {files: [data/*.jsonl]}")
+    return config.corpus
 
 
 def find_sources(config: CorpusConfig) -> list[Source]:

@@ -3,6 +3,7 @@
 import functools
 from pathlib import Path
 
+from flows.config import TeacherConfig
 from storage.digests import folder_digest
 from storage.hashing import bytes_checksum, fingerprint
 from xtoken_core.models import ModelError
@@ -24,6 +25,13 @@ def model_folder(reference: str) -> Path:
     if not list(folder.glob("*.safetensors")):
         raise ModelError(f"{folder} holds no *.safetensors: save the model with save_pretrained() first")
     return folder
+
+
+def teacher_folder(teacher: TeacherConfig) -> Path:
+    """The folder of a teacher's model (ModelError if it has none)."""
+    if teacher.model is None:
+        raise ModelError(f"teacher {teacher.name} has no `model`: its records cannot be made without one")
+    return model_folder(teacher.model)
 
 
 def tokenizer_folder(reference: str) -> Path:

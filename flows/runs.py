@@ -8,14 +8,12 @@ from flows.config import RunConfig, TeacherConfig
 from flows.prepare import Prepared, PreparedTeacher
 from flows.resolve import load_tokenizer, model_folder, tokenizer_folder
 from flows.stages.caches import cache_spec
-from flows.trainings import CE, DISTILLED, checkpoint_to_evaluate, run_folder, training_settings
+from flows.trainings import CE, checkpoint_to_evaluate, run_folder, training_settings
 from storage.artifact import Artifact
 from storage.vocabularies import store_vocabulary, vocabulary_spec
 from storage.workspace import Workspace
 from trainer.job import Architecture, EvaluateJob, StudentInputs, TeacherInputs, TrainingSettings, TrainJob
 from xtoken_core.tokenizer import Tokenizer
-
-__all__ = ["CE", "DISTILLED", "RunData", "evaluate_job", "fingerprints", "run_folder", "train_jobs"]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from flows.trainings import CE, DISTILLED
 from storage.columns import from_list_column
 from storage.records import StoredRecords
 from trainer.job import TrainResult
-from xtoken_core.vocabulary import TokenKind, Vocabulary
+from xtoken_core.text_bytes import token_bytes
+from xtoken_core.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -124,14 +125,8 @@ class _Scores:
         common = rows[np.isin(window_ids[rows], stored.window_ids)]
         self.students += len(rows)
         self.windows += len(common)
-        self.bytes += sum(_predicted_bytes(ids.row(row), vocabulary) for row in common)
+        spelled = token_bytes(ids, vocabulary)
+        self.bytes += sum(int(spelled[ids.offsets[row] + 1 : ids.offsets[row + 1]].sum()) for row in common)
         for row in np.flatnonzero(np.isin(stored.window_ids, window_ids[common])):
             predicted = stored.records.next_logprob[stored.offsets[row] : stored.offsets[row + 1] - 1]
             self.nats -= float(predicted.sum(dtype=np.float64))
-
-
-def _predicted_bytes(ids: np.ndarray, vocabulary: Vocabulary) -> int:
-    """The bytes of text that all tokens of a window but the first spell; a dummy prefix is no byte of the text."""
-    text = np.flatnonzero(vocabulary.kind[ids] == TokenKind.TEXT)
-    begins = vocabulary.token_bytes(int(ids[text[0]])) if len(text) and text[0] > 0 else b""
-    return int(vocabulary.lengths[ids[1:]].sum()) - (vocabulary.dummy_prefix and begins.startswith(b" "))

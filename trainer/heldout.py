@@ -16,10 +16,8 @@ from trainer.batches import padded_ids, predictions_of, require_known_ids
 from trainer.group import Group
 from trainer.windows import StudentWindows, WindowSet
 from xtoken_core.losses import cross_entropy
-from xtoken_core.ragged import Ragged
-from xtoken_core.vocabulary import TokenKind, Vocabulary
-
-_SPACE = b" "
+from xtoken_core.text_bytes import token_bytes
+from xtoken_core.vocabulary import Vocabulary
 
 
 class Logits(Protocol):
@@ -40,22 +38,6 @@ class HeldoutScore:
     def bits_per_byte(self) -> float:
         """The score; infinite where there was nothing to predict."""
         return self.nats / math.log(2) / self.predicted_bytes if self.predicted_bytes else math.inf
-
-
-def token_bytes(ids: Ragged, vocabulary: Vocabulary) -> np.ndarray:
-    """How many bytes of the text each token spells, int64 [total]."""
-    spelled = vocabulary.lengths[ids.values].astype(np.int64)
-    if vocabulary.dummy_prefix:
-        for row, start in zip(ids, ids.offsets[:-1], strict=True):
-            first = _first_text(row, vocabulary)
-            if first is not None and vocabulary.token_bytes(int(row[first])).startswith(_SPACE):
-                spelled[start + first] -= 1
-    return spelled
-
-
-def _first_text(row: np.ndarray, vocabulary: Vocabulary) -> int | None:
-    text = np.flatnonzero(vocabulary.kind[row] == TokenKind.TEXT)
-    return int(text[0]) if len(text) else None
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from flows.config import RunConfig, TeacherConfig
 from flows.progress import Advance
-from flows.resolve import model_folder, tokenizer_fingerprint, weights_digest
+from flows.resolve import teacher_folder, tokenizer_fingerprint, weights_digest
 from flows.sharding import ShardContent, ShardStage
 from storage.artifact import Artifact, ArtifactSpec, ArtifactWriter
 from storage.columns import from_list_column
@@ -37,7 +37,7 @@ def build_cache(config: RunConfig, teacher: TeacherConfig, tokenizer: Tokenizer,
         ModelError: if the teacher has no model, the model cannot be opened whole, or it does not fit its tokenizer or
             the memory.
     """
-    folder = _folder(teacher)
+    folder = teacher_folder(teacher)
     spec = cache_spec(config, teacher, tokenizer, tokens.manifest.fingerprint)
     forward = _Forward(config, teacher, tokenizer, folder)
 
@@ -62,7 +62,7 @@ def cache_spec(config: RunConfig, teacher: TeacherConfig, tokenizer: Tokenizer, 
     """Which cache a teacher needs; `tokens` is the fingerprint of its tokens artifact. Nothing is computed."""
     inputs = {
         "tokens": tokens,
-        "teacher": weights_digest(_folder(teacher)),
+        "teacher": weights_digest(teacher_folder(teacher)),
         "tokenizer": tokenizer_fingerprint(tokenizer),
         "max_length": teacher.max_length,
         "dtype": config.cache.dtype,
@@ -70,12 +70,6 @@ def cache_spec(config: RunConfig, teacher: TeacherConfig, tokenizer: Tokenizer, 
         "codec": config.cache.codec,
     }
     return ArtifactSpec(KIND, ALGORITHM_VERSION, inputs)
-
-
-def _folder(teacher: TeacherConfig) -> Path:
-    if teacher.model is None:
-        raise ModelError(f"teacher {teacher.name} has no `model`: its records cannot be made without one")
-    return model_folder(teacher.model)
 
 
 @dataclass

@@ -13,7 +13,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows.config import RunConfig
-from flows.corpus import Source, find_sources, read_documents
+from flows.corpus import Source, corpus_of, find_sources, read_documents
 from flows.errors import CorpusError
 from flows.progress import progress
 from flows.sharding import worth_retrying
@@ -50,9 +50,7 @@ def build_windows(config: RunConfig) -> Artifact:
     Raises:
         CorpusError: if the corpus is missing, unreadable or without any text.
     """
-    if config.corpus is None:
-        raise CorpusError("the config has no `corpus`: name files, e.g. corpus: {files: [data/*.jsonl]}")
-    sources = find_sources(config.corpus)
+    sources = find_sources(corpus_of(config))
     spec = ArtifactSpec(KIND, ALGORITHM_VERSION, _inputs(config, sources))
     writer = ArtifactWriter(Workspace(config.workspace).windows(spec), spec)
     with artifact_lock(writer.folder):
@@ -64,11 +62,11 @@ def build_windows(config: RunConfig) -> Artifact:
 
 
 def _inputs(config: RunConfig, sources: list[Source]) -> dict[str, object]:
-    assert config.corpus is not None
+    corpus = corpus_of(config)
     return {
         "sources": [[source.name, source.digest] for source in sources],
-        "text_column": config.corpus.text_column,
-        "holdout": config.corpus.holdout,
+        "text_column": corpus.text_column,
+        "holdout": corpus.holdout,
         "windows": config.windows.model_dump(),
     }
 
@@ -120,13 +118,13 @@ class _WindowsStage:
         return shard_name(len(self.entries) + index), f"{source.digest}/{index}"
 
     def _windows(self, source: Source) -> Iterator[Window]:
-        assert self.config.corpus is not None
-        for text in read_documents(source, self.config.corpus.text_column):
+        corpus = corpus_of(self.config)
+        for text in read_documents(source, corpus.text_column):
             document = text.encode()
             doc_id = hash64(document)
             copy = self.copies[doc_id]
             self.copies[doc_id] += 1
-            split = "heldout" if doc_id < self.config.corpus.holdout * 2**64 else "train"
+            split = "heldout" if doc_id < corpus.holdout * 2**64 else "train"
             ends = window_ends(document, self.config.windows.max_bytes)
             for start, end in pairwise([0, *ends]):
                 window_id = hash64(*(number.to_bytes(8, "little") for number in (doc_id, start, end, copy)))
@@ -160,8 +158,7 @@ class _WindowsStage:
 
     def _check_split(self, tables: list[pa.Table]) -> None:
         """Both sides of a split need a document; found out here, not by the trainer after hours of other stages."""
-        assert self.config.corpus is not None
-        holdout = self.config.corpus.holdout
+        holdout = corpus_of(self.config).holdout
         firsts = pa.concat_tables(table.select(["byte_start", "split"]) for table in tables)
         splits = firsts.filter(pc.field("byte_start") == 0)["split"]
         heldout = pc.sum(pc.equal(splits, "heldout")).as_py()

@@ -1,16 +1,13 @@
 import math
 
-import numpy as np
 import pytest
 import torch
-from fakes import fake_vocabulary
 from tiny_workspace import TinyWorkspace
 
 from trainer.group import Group
-from trainer.heldout import HeldoutScore, token_bytes
+from trainer.heldout import HeldoutScore
 from trainer.model import Student, make_student
 from trainer.opened import open_job
-from xtoken_core.ragged import Ragged
 
 
 def test_the_score_is_nats_by_bytes_window_by_window(tiny: TinyWorkspace, alone: Group) -> None:
@@ -34,15 +31,6 @@ def test_a_uniform_student_needs_log2_of_its_vocabulary_per_token(tiny: TinyWork
     score = heldout.score(lambda ids, row, position: torch.zeros(len(row), 400), alone)
     tokens = int(heldout.windows.lengths.sum()) - len(heldout.windows)
     assert score.bits_per_byte == pytest.approx(tokens * math.log2(400) / score.predicted_bytes)
-
-
-def test_special_tokens_spell_nothing_and_a_dummy_space_is_not_text() -> None:
-    tokens = ["<s>", b" a", b"b", "</s>", b" "]
-    ids = Ragged.from_lists([[0, 1, 2, 1, 3], [2, 1], [4, 1], [3, 0], []], np.int32)
-    without = token_bytes(ids, fake_vocabulary(tokens))
-    assert without.tolist() == [0, 2, 1, 2, 0, 1, 2, 1, 2, 0, 0]
-    with_dummy = token_bytes(ids, fake_vocabulary(tokens, dummy_prefix=True))
-    assert with_dummy.tolist() == [0, 1, 1, 2, 0, 1, 2, 0, 2, 0, 0]
 
 
 def test_nothing_predicted_is_not_a_good_score() -> None:
