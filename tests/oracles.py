@@ -92,7 +92,8 @@ def comparable_positions(batch: AlignmentBatch, loss_mask: Ragged, dummy_prefix:
         starts += ends
         for c in range(len(starts) - 1):
             (i, j), (end, _) = starts[c], starts[c + 1]
-            same_bytes_read = batch.chunk_exact.row(row)[:c].all()
+            harmless = batch.chunk_exact.row(row) | (batch.chunk_kind.row(row) == ChunkKind.TEMPLATE)
+            same_bytes_read = harmless[:c].all()
             prefix_passed = not dummy_prefix or (batch.chunk_kind.row(row)[:c] == ChunkKind.TEXT).any()
             if same_bytes_read and prefix_passed and min(i, j) > 0 and end > i and loss_mask.row(row)[i]:
                 found.append((row, i - 1, j - 1))

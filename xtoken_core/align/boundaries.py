@@ -1,7 +1,8 @@
 """The places in an alignment where two next-token distributions continue the same text.
 
 Boundary c of a window is the point before its chunk c. While every chunk before it is exact, both models have read the
-same bytes there, and what each predicts next may be compared, whether or not chunk c itself is exact.
+same bytes there, and what each predicts next may be compared, whether or not chunk c itself is exact. Chunks of
+templates need not be exact: each model has its own template, and behind it both have read the same contents.
 """
 
 from dataclasses import dataclass
@@ -36,10 +37,11 @@ class _Columns(NamedTuple):
     teacher_ends: np.ndarray
     exact: np.ndarray  # bool [chunks]
     is_text: np.ndarray  # bool [chunks]
+    is_template: np.ndarray  # bool [chunks]
 
 
 def prefix_boundaries(batch: AlignmentBatch, loss_mask: Ragged, dummy_prefix: bool) -> Boundaries:
-    """The boundaries of `batch` where both models have read the same bytes and the next student token counts.
+    """The boundaries of `batch` where both models have read the same text and the next student token counts.
 
     Both must have read at least one token, of whatever kind, to predict from. `loss_mask` holds a bool per student
     token. `dummy_prefix` says that a tokenizer of the pair puts a space in front of the text: then boundaries before
@@ -56,6 +58,7 @@ def prefix_boundaries(batch: AlignmentBatch, loss_mask: Ragged, dummy_prefix: bo
         np.array(batch.teacher_chunk_ends.values),
         np.array(batch.chunk_exact.values, dtype=np.bool_),
         np.array(batch.chunk_kind.values == ChunkKind.TEXT),
+        np.array(batch.chunk_kind.values == ChunkKind.TEMPLATE),
     )
     mask = np.array(loss_mask.values, dtype=np.bool_)
     found = _find(columns, mask, np.array(loss_mask.offsets), dummy_prefix)
@@ -92,7 +95,7 @@ def _find(columns: _Columns, mask: np.ndarray, mask_offsets: np.ndarray, dummy_p
             if comparable and has_next and mask[mask_offsets[row] + student]:
                 found[0, n], found[1, n], found[2, n] = row, student - 1, teacher - 1
                 n += 1
-            if not columns.exact[chunk]:
+            if not columns.exact[chunk] and not columns.is_template[chunk]:
                 break
             text_read |= columns.is_text[chunk]
             student, teacher = columns.student_ends[chunk], columns.teacher_ends[chunk]

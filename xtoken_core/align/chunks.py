@@ -13,7 +13,7 @@ class ChunkKind(IntEnum):
 
     TEXT = 0
     SPECIAL = 1  # special tokens: paired by role where exact, else without a counterpart
-    TEMPLATE = 2  # text that only one side's chat template has
+    TEMPLATE = 2  # tokens of chat templates, unpaired special ones included; inexact where the templates differ
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,8 +22,9 @@ class AlignmentBatch:
 
     Chunk c of a row covers the student tokens from `student_chunk_ends[c - 1]` up to before `student_chunk_ends[c]`,
     and the same on the teacher's side. Chunk 0 begins at `chunk_start0`; the tokens before it are in no chunk: leading
-    special tokens, up to the last that the other side does not have (an unpaired BOS). The last ends are the lengths of
-    the two id lists. A chunk may be empty on one side, never on both.
+    special tokens, up to the last that the other side does not have (an unpaired BOS). In rows with segments there are
+    none, and `chunk_start0` is 0. The last ends are the lengths of the two id lists. A chunk may be empty on one side,
+    never on both.
 
     student_chunk_start0, teacher_chunk_start0: int32 [rows].
     student_chunk_ends, teacher_chunk_ends: int32, `n_chunks` values a row.

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles import comparable_positions
 
-from xtoken_core.align import AlignmentBatch, align_batch, prefix_boundaries
+from xtoken_core.align import AlignmentBatch, Segments, align_batch, prefix_boundaries
 from xtoken_core.ragged import Ragged
 from xtoken_core.vocabulary import Vocabulary
 
@@ -36,6 +36,50 @@ def test_boundaries_are_those_of_the_definition(
     batch = align_batch(student, teacher, VOCABULARY, VOCABULARY)
     mask = Ragged(np.array([random.random() < 0.8 for _ in student.values], dtype=bool), student.offsets)
     assert found(batch, mask, dummy_prefix) == comparable_positions(batch, mask, dummy_prefix)
+
+
+@given(st.lists(st.tuples(ROW, ROW), min_size=1, max_size=4), st.data(), st.booleans())
+def test_boundaries_of_chats_are_those_of_the_definition(
+    rows: list[tuple[list[int], list[int]]], data: st.DataObject, dummy_prefix: bool
+) -> None:
+    student, teacher = (Ragged.from_lists([row[side] for row in rows], np.int32) for side in (0, 1))
+    counts = [data.draw(st.integers(1, 4)) for _ in rows]
+    batch = align_batch(
+        student, teacher, VOCABULARY, VOCABULARY, Segments(_ends(student, counts, data), _ends(teacher, counts, data))
+    )
+    mask = all_of(student)
+    assert found(batch, mask, dummy_prefix) == comparable_positions(batch, mask, dummy_prefix)
+
+
+def _ends(ids: Ragged, counts: list[int], data: st.DataObject) -> Ragged:
+    """So many segments for each row, of random lengths."""
+    lengths = zip(ids.lengths.tolist(), counts, strict=True)
+    cuts = [sorted(data.draw(st.integers(0, length)) for _ in range(count - 1)) for length, count in lengths]
+    rows = [[*row, length] for row, length in zip(cuts, ids.lengths.tolist(), strict=True)]
+    return Ragged.from_lists(rows, np.int32)
+
+
+def test_different_templates_do_not_end_comparability() -> None:
+    student, teacher = (
+        Ragged.from_lists([[6, 5, 0, 1, 7, 2, 3]], np.int32),
+        Ragged.from_lists([[9, 1, 3, 7, 3]], np.int32),
+    )
+    student_ends, teacher_ends = (
+        Ragged.from_lists([[2, 4, 6, 7]], np.int32),
+        Ragged.from_lists([[2, 3, 4, 5]], np.int32),
+    )
+    batch = align_batch(student, teacher, VOCABULARY, VOCABULARY, Segments(student_ends, teacher_ends))
+    contents = Ragged(np.array([False, False, True, True, False, False, True]), student.offsets)
+    assert found(batch, contents, False) == [(0, 1, 1), (0, 5, 3)]
+    template_too = [(0, 1, 1), (0, 3, 2), (0, 4, 3), (0, 5, 3)]
+    assert found(batch, all_of(student), False) == template_too
+
+
+def test_a_difference_in_a_content_ends_comparability() -> None:
+    student, teacher = Ragged.from_lists([[6, 0, 7, 0]], np.int32), Ragged.from_lists([[6, 1, 7, 0]], np.int32)
+    ends = Ragged.from_lists([[1, 2, 3, 4]], np.int32)
+    batch = align_batch(student, teacher, VOCABULARY, VOCABULARY, Segments(ends, ends))
+    assert found(batch, all_of(student), False) == [(0, 0, 0)]
 
 
 @given(st.text("ab", min_size=1, max_size=12), st.data())
