@@ -3,13 +3,17 @@
 import functools
 from pathlib import Path
 
-from flows.config import TeacherConfig
+from flows.config import ModelConfig, TeacherConfig
 from storage.digests import folder_digest
 from storage.hashing import bytes_checksum, fingerprint
 from xtoken_core.models import ModelError
 from xtoken_core.tokenizer import Tokenizer
+from xtoken_core.tokenizer_files import SOURCES
 
-_TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template*", "vocab*", "merges*")
+_TOKENIZER_FILES = (
+    *SOURCES,
+    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template*", "vocab*", "merges*"),
+)
 _WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json")
 
 
@@ -44,15 +48,23 @@ def weights_digest(folder: Path) -> str:
     return folder_digest(folder, ("*.safetensors", "config.json"))
 
 
-def load_tokenizer(reference: str) -> Tokenizer:
-    """Load a tokenizer; asked again for the same files, the same object comes back."""
+def tokenizer_of(model: ModelConfig) -> Tokenizer:
+    """The tokenizer of a model in the config."""
+    return load_tokenizer(model.tokenizer_reference, model.tokenizer_lossy)
+
+
+def load_tokenizer(reference: str, lossy: bool = False) -> Tokenizer:
+    """Load a tokenizer; asked again for the same files, the same object comes back.
+
+    `lossy` accepts one that changes text (see `Tokenizer.load`).
+    """
     folder = tokenizer_folder(reference)
-    return _load(folder, folder_digest(folder, _TOKENIZER_FILES))
+    return _load(folder, folder_digest(folder, _TOKENIZER_FILES), lossy)
 
 
 @functools.lru_cache(maxsize=8)
-def _load(folder: Path, _digest: str) -> Tokenizer:
-    return Tokenizer.load(folder)
+def _load(folder: Path, _digest: str, lossy: bool) -> Tokenizer:
+    return Tokenizer.load(folder, lossy=lossy)
 
 
 def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:

@@ -1,10 +1,11 @@
 """Fixtures shared by all tests: real tokenizers, made once a session."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import settings
-from real_tokenizers import write_byte_bpe, write_mistral_v1, write_tekken
+from real_tokenizers import REAL_TOKENIZERS, write_byte_bpe, write_mistral_v1, write_tekken
 
 from xtoken_core.tokenizer import Tokenizer
 
@@ -29,6 +30,13 @@ def mistral_v1(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
 def tekken(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     """131k byte-level BPE with a thousand special tokens."""
     return Tokenizer.load(write_tekken(tmp_path_factory.mktemp("tekken")))
+
+
+@pytest.fixture(scope="session")
+def real_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Tokenizer]:
+    """One of `REAL_TOKENIZERS` by its name, loaded when first asked for."""
+    folder = tmp_path_factory.mktemp("real")
+    return functools.cache(lambda name: Tokenizer.load(REAL_TOKENIZERS[name](folder / name)))
 
 
 @pytest.fixture(scope="session", autouse=True)

