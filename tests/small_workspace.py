@@ -100,7 +100,8 @@ def _windows(window_ids: tuple[int, ...], rows: tuple[int, int]) -> pa.Table:
 
 def _tokens(window_ids: tuple[int, ...], ids: Ragged, rows: tuple[int, int]) -> pa.Table:
     part = slice_rows(ids, rows)
-    columns = [_uint64(window_ids, rows), to_list_array(part), to_list_array(_all_true(part))]
+    no_segments = to_list_array(Ragged(np.empty(0, dtype=np.int32), np.zeros(len(part) + 1, dtype=np.int64)))
+    columns = [_uint64(window_ids, rows), to_list_array(part), to_list_array(_all_true(part)), no_segments, no_segments]
     return pa.table(columns, schema=TOKENS)
 
 

@@ -144,6 +144,12 @@ def _tables(artifact: Artifact) -> list[pa.Table]:
     return [artifact.table(shard) for shard in range(len(artifact))]
 
 
+def with_sources(windows: pa.Table, names: Sequence[str]) -> pa.Table:
+    """The windows of one shard with other sources."""
+    index = windows.schema.get_field_index("source")
+    return windows.set_column(index, windows.schema.field(index), [names])
+
+
 def write_artifact(folder: Path, kind: str, tables: list[pa.Table]) -> Artifact:
     writer = ArtifactWriter(folder, ArtifactSpec(kind, 1, {"folder": folder.name}))
     return writer.finish([writer.write_table(shard_name(i), str(i), table) for i, table in enumerate(tables)])
@@ -167,14 +173,16 @@ def _windows(shard: int) -> pa.Table:
     ids = [hash64(text.encode()) for text in texts]
     splits = ["heldout" if i % HELDOUT_EVERY == 0 else "train" for i in range(len(texts))]
     ends = [len(text.encode()) for text in texts]
-    columns = [ids, ids, ["topics"] * len(ids), splits, [0] * len(ids), ends, texts]
+    columns = [ids, ids, ["topics"] * len(ids), splits, [0] * len(ids), ends, texts, [None] * len(ids)]
     return pa.table([pa.array(c, field.type) for c, field in zip(columns, WINDOWS, strict=True)], schema=WINDOWS)
 
 
 def _tokens(windows: pa.Table, tokenizer: Tokenizer) -> pa.Table:
     ids = tokenizer.encode_batch(windows["text"].to_pylist())
     mask = Ragged(np.ones(len(ids.values), dtype=bool), ids.offsets)
-    return pa.table([windows["window_id"], to_list_array(ids), to_list_array(mask)], schema=TOKENS)
+    nothing = to_list_array(Ragged(np.empty(0, dtype=np.int32), np.zeros(len(ids) + 1, dtype=np.int64)))
+    columns = [windows["window_id"], to_list_array(ids), to_list_array(mask), nothing, nothing]
+    return pa.table(columns, schema=TOKENS)
 
 
 def _aligned(student: pa.Table, teacher: pa.Table, ours: Vocabulary, theirs: Vocabulary) -> pa.Table:

@@ -1,4 +1,4 @@
-"""The micro-batches of a step: padded ids, the predictions that count, and every teacher's terms.
+"""The micro-batches of a step: rows of padded ids, the predictions that count, and every teacher's terms.
 
 A step is planned while the one before it trains; its micro-batches are completed one by one, each while the one before
 it trains, so that what is large in them (see `trainer.terms`) is there for two of them at most.
@@ -13,10 +13,12 @@ import numpy as np
 import torch
 
 from trainer.errors import DataError
-from trainer.order import share_of, windows_of_step
+from trainer.order import Mixture, share_of, windows_of_step
+from trainer.rows import Rows, lay_out
 from trainer.teachers import TeacherData
 from trainer.terms import NO_TERM, Predictions, Term, TermBuilder, TermPlan
 from trainer.windows import StudentWindows, WindowSet
+from xtoken_core.packing import pack
 from xtoken_core.ragged import Ragged
 from xtoken_core.vocabulary import Vocabulary
 
@@ -25,26 +27,26 @@ from xtoken_core.vocabulary import Vocabulary
 class MicroBatch:
     """The windows of one forward pass.
 
-    ids: int64 [B, S], padded on the right with id 0.
-    predictions: the positions whose next token counts.
+    rows: what the student reads, and where in it each of the predictions is made.
+    predictions: the tokens whose next token counts.
     terms: one per teacher, in the order of the job.
     """
 
-    ids: torch.Tensor
+    rows: Rows
     predictions: Predictions
     terms: tuple[Term, ...]
 
     def to(self, device: torch.device) -> Self:
         """The same on another device."""
         terms = tuple(term.to(device) for term in self.terms)
-        return type(self)(self.ids.to(device, non_blocking=True), self.predictions.to(device), terms)
+        return type(self)(self.rows.to(device), self.predictions.to(device), terms)
 
 
 @dataclass(frozen=True, eq=False)
 class MicroPlan:
     """A micro-batch before its terms are made."""
 
-    ids: torch.Tensor
+    rows: Rows
     predictions: Predictions
     terms: tuple[TermPlan, ...]
 
@@ -55,7 +57,7 @@ class MicroPlan:
 
     def complete(self) -> MicroBatch:
         """The micro-batch, on the CPU."""
-        return MicroBatch(self.ids, self.predictions, tuple(plan.term() for plan in self.terms))
+        return MicroBatch(self.rows, self.predictions, tuple(plan.term() for plan in self.terms))
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,12 +65,16 @@ class StepBatch:
     """What one worker does in one step.
 
     counts: float64 [1 + teachers], the predictions and each teacher's items, summed over the micro-batches.
-    tokens: student tokens, padding not counted.
+    tokens: student tokens, without padding. padded: the same with padding.
     """
 
     plans: tuple[MicroPlan, ...]
     counts: np.ndarray
     tokens: int
+
+    @property
+    def padded(self) -> int:
+        return sum(plan.rows.ids.numel() for plan in self.plans)
 
     def column_scores(self, teacher: int, size: int) -> torch.Tensor:
         """The largest logit of each of `size` teacher ids in any micro-batch; -inf where there is none."""
@@ -77,28 +83,15 @@ class StepBatch:
         return torch.stack([nothing, *(score for score in scores if score is not None)]).amax(dim=0)
 
 
-def padded_ids(ids: Ragged) -> torch.Tensor:
-    """int64 [rows, longest], padded on the right with 0.
-
-    No attention mask goes with it: a causal model's token never sees what stands behind it, so the padding changes
-    nothing before it, and its own outputs are not used.
-    """
-    padded = np.zeros((len(ids), int(ids.lengths.max())), dtype=np.int64)
-    for row, values in enumerate(ids):
-        padded[row, : len(values)] = values
-    return torch.from_numpy(padded)
-
-
-def predictions_of(ids: Ragged, loss_mask: Ragged, width: int) -> Predictions:
-    """Position p of a row predicts token p + 1 where the mask counts that token; the first token is never predicted."""
-    row = np.repeat(np.arange(len(ids)), ids.lengths)
-    token = np.arange(len(row)) - np.repeat(ids.offsets[:-1], ids.lengths)
-    counts = loss_mask.values & (token > 0)
+def predictions_of(ids: Ragged, loss_mask: Ragged) -> Predictions:
+    """A token predicts the next one of its window where the mask counts that; the first is never predicted."""
+    counts = loss_mask.values.copy()
+    counts[ids.offsets[:-1][ids.lengths > 0]] = False
+    predicted = np.flatnonzero(counts)
     return Predictions(
-        row=torch.from_numpy(row[counts]),
-        position=torch.from_numpy(token[counts] - 1),
-        targets=torch.from_numpy(ids.values[counts].astype(np.int64)),
-        shape=(len(ids), width),
+        token=torch.from_numpy(predicted - 1),
+        targets=torch.from_numpy(ids.values[predicted].astype(np.int64)),
+        tokens=len(ids.values),
     )
 
 
@@ -110,21 +103,26 @@ class BatchBuilder:
     windows: WindowSet  # what is trained on
     vocabulary: Vocabulary
     teachers: tuple[tuple[TeacherData, TermBuilder], ...]
+    mixture: Mixture
     batch_windows: int
     micro_batch_windows: int
+    packing: bool  # several windows share a row, else each has its own
     seed: int
 
     def step(self, step: int, rank: int, world_size: int) -> StepBatch:
         """The share of step `step` that worker `rank` of `world_size` computes."""
-        chosen = windows_of_step(self.seed, step, self.batch_windows, len(self.windows))
+        chosen = windows_of_step(self.seed, step, self.batch_windows, self.mixture)
         windows = self.windows.take(share_of(chosen, rank, world_size)).by_length()
-        parts = np.arange(len(windows)) // self.micro_batch_windows
-        plans = tuple(self.plan(windows.take(parts == part)) for part in np.unique(parts))
+        rows = self._rows(windows)
+        order = np.argsort(rows, kind="stable")
+        windows, rows = windows.take(order), rows[order]
+        parts, within = np.divmod(rows, self.micro_batch_windows)
+        plans = tuple(self.plan(windows.take(parts == part), within[parts == part]) for part in np.unique(parts))
         counts = np.array([plan.counts for plan in plans], dtype=np.float64).sum(axis=0)
         return StepBatch(plans, counts, int(windows.lengths.sum()))
 
-    def plan(self, windows: WindowSet) -> MicroPlan:
-        """The plan of one micro-batch of these windows.
+    def plan(self, windows: WindowSet, rows: np.ndarray) -> MicroPlan:
+        """The plan of one micro-batch of these windows, window w in row `rows[w]` (ascending, from 0).
 
         Raises:
             ArtifactError: if the files of student and teacher do not belong together.
@@ -132,10 +130,20 @@ class BatchBuilder:
         """
         ids, loss_mask = self.student.tokens(windows)
         require_known_ids(ids, self.vocabulary, self.student)
-        padded = padded_ids(ids)
-        predictions = predictions_of(ids, loss_mask, padded.shape[1])
+        predictions = predictions_of(ids, loss_mask)
         terms = tuple(self._term(*teacher, windows, ids, loss_mask, predictions) for teacher in self.teachers)
-        return MicroPlan(padded, predictions, terms)
+        return MicroPlan(lay_out(ids, rows, predictions.token), predictions, terms)
+
+    def _rows(self, windows: WindowSet) -> np.ndarray:
+        """The row of each window of a step, int64 [windows].
+
+        Packed rows are as long as the longest window at most. So no forward pass needs more memory than the longest
+        windows need without packing, and attention, which costs a row's length for each token of it, gets no dearer.
+        """
+        if not self.packing:
+            return np.arange(len(windows))
+        lengths = windows.lengths[:, None]
+        return pack(lengths, lengths.max(axis=0))
 
     def _term(
         self,

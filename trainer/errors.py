@@ -32,6 +32,10 @@ class GpuMemoryError(TrainerError):
     """A micro-batch does not fit the GPU."""
 
 
+class PackingError(TrainerError):
+    """The student cannot read several windows in one row."""
+
+
 class StoppedError(TrainerError):
     """Someone asked the run to stop."""
 

@@ -12,8 +12,9 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from trainer.batches import padded_ids, predictions_of, require_known_ids
+from trainer.batches import predictions_of, require_known_ids
 from trainer.group import Group
+from trainer.rows import lay_out
 from trainer.windows import StudentWindows, WindowSet
 from xtoken_core.losses import cross_entropy
 from xtoken_core.text_bytes import token_bytes
@@ -61,9 +62,9 @@ class Heldout:
     def _sums(self, windows: WindowSet, logits: Logits, group: Group) -> tuple[float, float]:
         ids, loss_mask = self.student.tokens(windows)
         require_known_ids(ids, self.vocabulary, self.student)
-        padded = padded_ids(ids)
-        predictions = predictions_of(ids, loss_mask, padded.shape[1])
-        here = predictions.to(group.device)
-        nats = cross_entropy(logits(padded.to(group.device), here.row, here.position), here.targets)
-        predicted = ids.offsets[predictions.row.numpy()] + predictions.position.numpy() + 1
+        predictions = predictions_of(ids, loss_mask)
+        rows = lay_out(ids, np.arange(len(ids)), predictions.token).to(group.device)
+        targets = predictions.targets.to(group.device)
+        nats = cross_entropy(logits(rows.ids, rows.row, rows.position), targets)
+        predicted = predictions.token.numpy() + 1
         return float(nats.double().sum()), float(token_bytes(ids, self.vocabulary)[predicted].sum())

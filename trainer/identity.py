@@ -14,7 +14,7 @@ from trainer.job import TeacherInputs, TrainJob
 from trainer.run_files import IDENTITY_NAME
 
 # Raised by a change to the trainer that changes the numbers of a run.
-ALGORITHM_VERSION = 1
+ALGORITHM_VERSION = 2
 # Settings that say how a run is computed, kept and shown; every other one has a part in its numbers.
 FREE_SETTINGS = frozenset(
     {"micro_batch_windows", "checkpoint_every", "keep_checkpoints", "threads_per_worker", "max_failures", "loggers"}
@@ -28,6 +28,8 @@ TOKENIZER_FILES = (
     "vocab.*",
     "merges.txt",
     "*.tiktoken",
+    "tiktoken.model",
+    "tekken.json",
 )
 
 
@@ -50,6 +52,7 @@ def identity(job: TrainJob) -> dict[str, Any]:
             "max_length": student.max_length,
         },
         "teachers": {str(i): _teacher(teacher) for i, teacher in enumerate(job.teachers)},
+        "source_weights": {source.name: source.weight for source in job.source_weights if source.weight != 1},
         "settings": _binding(job.settings.model_dump(mode="json")),
     }
 

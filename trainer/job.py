@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 LossName = Literal["prefix_kl", "p_kl"]
 LoggerName = Literal["tensorboard", "wandb", "mlflow"]
@@ -44,7 +44,11 @@ class TrainingSettings(Settings):
 
     steps: Positive = 1000
     batch_windows: Positive = Field(default=16, description="windows per optimizer step, over all workers")
-    micro_batch_windows: Positive = Field(default=16, description="windows per forward pass of one worker")
+    micro_batch_windows: Positive = Field(
+        default=16,
+        description="rows per forward pass of one worker: windows, or with `packing` rows of several windows",
+    )
+    packing: bool = Field(default=False, description="put several windows in a row, as long as the longest window")
     learning_rate: Annotated[float, Field(gt=0)] = 3e-4
     warmup_steps: Annotated[int, Field(ge=0)] = 50
     final_learning_rate: Fraction = Field(default=0.1, description="share of learning_rate at the end of the cosine")
@@ -85,6 +89,13 @@ class TeacherInputs(Settings):
     projection: AbsolutePath | None = None  # p_kl only
 
 
+class SourceWeight(Settings):
+    """How often an epoch sees each window of the source `name`; 0 leaves the source out of training."""
+
+    name: str
+    weight: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
 class StudentInputs(Settings):
     """The student: `model` is a folder that transformers can open, or None for a new model of `architecture`."""
 
@@ -104,6 +115,15 @@ class TrainJob(Settings):
     student: StudentInputs
     teachers: tuple[TeacherInputs, ...]
     settings: TrainingSettings
+    source_weights: tuple[SourceWeight, ...] = ()  # of the sources that are not seen once an epoch
+
+    @field_validator("source_weights")
+    @classmethod
+    def _names_differ(cls, weights: tuple[SourceWeight, ...]) -> tuple[SourceWeight, ...]:
+        names = [weight.name for weight in weights]
+        if len(set(names)) < len(names):
+            raise ValueError(f"a source has one weight, got weights of {names}")
+        return weights
 
 
 class EvaluateJob(Settings):

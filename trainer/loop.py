@@ -15,6 +15,7 @@ from trainer.metrics import Metrics
 from trainer.model import embedding_rows, make_student
 from trainer.opened import OpenedJob, open_job
 from trainer.optimizer import learning_rate
+from trainer.packable import require_packable
 from trainer.recorder import Recorder
 from trainer.run_files import RESULT_NAME, STOP_NAME, checkpoint_folder
 from trainer.state import Best, TrainerState, newest_state, sound_state
@@ -50,8 +51,12 @@ def _resume_step(job: TrainJob, group: Group) -> int:
 
 def _open_model(job: TrainJob, opened: OpenedJob, resume_step: int) -> PreTrainedModel:
     if resume_step >= 0:
-        return load_causal_lm(checkpoint_folder(job.run_folder, resume_step), torch.float32)
-    return make_student(job.student, opened.vocabulary, opened.student, job.settings.seed)
+        model = load_causal_lm(checkpoint_folder(job.run_folder, resume_step), torch.float32)
+    else:
+        model = make_student(job.student, opened.vocabulary, opened.student, job.settings.seed)
+    if job.settings.packing:
+        require_packable(model, job.student.max_length)
+    return model
 
 
 class Training:
@@ -128,7 +133,7 @@ class Training:
         names = [teacher.name for teacher in self.job.teachers]
         return Metrics(
             step=step,
-            epoch=step * settings.batch_windows / len(self.opened.windows),
+            epoch=step * settings.batch_windows / self.opened.mixture.epoch_windows,
             seconds=self.state.seconds,
             loss=outcome.loss,
             ce=outcome.ce,
@@ -136,6 +141,7 @@ class Training:
             learning_rate=learning_rate(step, settings),
             grad_norm=outcome.grad_norm,
             tokens_per_second=prepared.tokens / taken,
+            packing_efficiency=prepared.tokens / prepared.padded,
             heldout_bits_per_byte=self.state.bits_per_byte if evaluated else None,
         )
 

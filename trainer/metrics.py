@@ -21,14 +21,15 @@ class Metrics(BaseModel):
     """One step of a run, as all workers together saw it. Step 0 is the student before training, only evaluated.
 
     How each field is reduced over the workers and micro-batches of a step: loss, ce and kd are sums over all of them
-    divided by the counts over all of them (never means of means), in nats; tokens are summed; grad_norm is that of the
-    one global gradient, before clipping; the rest is the same everywhere.
+    divided by the counts over all of them (never means of means), in nats; tokens are summed;
+    packing_efficiency is that sum divided by the sum with padding; grad_norm is that of the one global gradient, before
+    clipping; the rest is the same everywhere.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     step: int
-    epoch: float  # how often the training windows have been seen
+    epoch: float  # how often the training windows have been seen; with source weights, those of a weight of 1
     seconds: float  # training time so far over all attempts; evaluation and checkpoints are not in it
     loss: float | None = None  # kd_weight * sum of weight * kd + ce_weight * ce
     ce: float | None = None
@@ -36,6 +37,7 @@ class Metrics(BaseModel):
     learning_rate: float | None = None
     grad_norm: float | None = None
     tokens_per_second: float | None = None  # student tokens without padding, over all workers
+    packing_efficiency: float | None = None  # the share of tokens in what the student reads; the rest is padding
     heldout_bits_per_byte: float | None = None  # where the student was evaluated after this step
 
 

@@ -103,11 +103,21 @@ class Student(nn.Module):
         self._chosen: tuple[torch.Tensor, torch.Tensor] | None = None
         model.get_output_embeddings().register_forward_pre_hook(self._choose)
 
-    def forward(self, ids: torch.Tensor, row: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
-        """Logits [N, V] over the real ids at the N places (row, position) of `ids` [B, S]; a padded head is cut."""
+    def forward(
+        self,
+        ids: torch.Tensor,
+        row: torch.Tensor,
+        position: torch.Tensor,
+        position_ids: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Logits [N, V] over the real ids at the N places (row, position) of `ids` [B, S]; a padded head is cut.
+
+        position_ids: [B, S], for rows of several windows (see `trainer.rows`).
+        """
         self._chosen = (row, position)
+        packed = {} if position_ids is None else {"position_ids": position_ids}
         try:
-            logits = self.model(input_ids=ids, use_cache=False).logits
+            logits = self.model(input_ids=ids, use_cache=False, **packed).logits
         finally:
             self._chosen = None
         return logits[:, : self._vocabulary_size]

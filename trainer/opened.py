@@ -8,6 +8,8 @@ from trainer.errors import DataError
 from trainer.heldout import Heldout
 from trainer.job import TrainJob
 from trainer.model import first_ids
+from trainer.order import Mixture
+from trainer.sources import mixture_of
 from trainer.teachers import TeacherData
 from trainer.terms import term_builder
 from trainer.windows import StudentWindows, WindowSet
@@ -16,12 +18,13 @@ from xtoken_core.vocabulary import Vocabulary
 
 @dataclass(frozen=True, eq=False)
 class OpenedJob:
-    """The data of a job: the windows to train on, the teachers that know them, what the student is evaluated on."""
+    """The data of a job: the windows to train on and how often, the teachers that know them, the held-out windows."""
 
     job: TrainJob
     student: StudentWindows
     vocabulary: Vocabulary
     windows: WindowSet
+    mixture: Mixture
     teachers: tuple[TeacherData, ...]
     heldout: Heldout
 
@@ -37,8 +40,10 @@ class OpenedJob:
             windows=self.windows,
             vocabulary=vocabulary,
             teachers=tuple((teacher, term_builder(teacher, vocabulary)) for teacher in self.teachers),
+            mixture=self.mixture,
             batch_windows=settings.batch_windows,
             micro_batch_windows=settings.micro_batch_windows,
+            packing=settings.packing,
             seed=settings.seed,
         )
 
@@ -53,11 +58,13 @@ def open_job(job: TrainJob) -> OpenedJob:
     student = StudentWindows.open(job.windows, job.student_tokens)
     vocabulary = load_vocabulary(job.student.vocabulary)
     max_length = job.student.max_length
+    windows = student.train(max_length)
     opened = OpenedJob(
         job=job,
         student=student,
         vocabulary=vocabulary,
-        windows=student.train(max_length),
+        windows=windows,
+        mixture=mixture_of(student, windows, job.source_weights),
         teachers=tuple(TeacherData.open(inputs, student) for inputs in job.teachers),
         heldout=open_heldout(student, vocabulary, max_length, job.settings.micro_batch_windows),
     )
@@ -82,6 +89,8 @@ def _require_training_windows(opened: OpenedJob) -> None:
             f"{opened.job.windows} has no training window of 2 to {opened.job.student.max_length} student tokens: add "
             "text to the corpus, or raise student.max_length if windows are too long"
         )
+    if opened.mixture.epoch_windows == 0:
+        raise DataError("every source with training windows has weight 0: give one of them a weight above 0")
     for teacher in opened.teachers:
         if not (teacher.cache.find(opened.windows.window_ids) >= 0).any():
             raise DataError(

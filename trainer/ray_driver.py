@@ -1,7 +1,6 @@
 """Starts Ray and runs the workers of a job on it."""
 
 import logging
-import os
 import threading
 from collections.abc import Callable, Sequence
 
@@ -12,31 +11,14 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from trainer.errors import WorkersError
 from trainer.failure import raise_failure
 from trainer.job import TrainJob
+from trainer.ray_session import ensure_ray
 from trainer.run_files import RAY_FOLDER, STOP_NAME
 from trainer.worker import train_worker
 
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.25
-OBJECT_STORE_BYTES = 256 << 20  # workers read files; nothing large goes through Ray
 START_ATTEMPTS = 5  # a minute each, until the cluster has room for the workers
-
-
-def ensure_ray() -> None:
-    """Use the Ray session of this process, else join the cluster that RAY_ADDRESS names, else start one here."""
-    if ray.is_initialized():
-        return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(logging_level=logging.WARNING)
-        return
-    # Tokens protect a cluster that others can reach; a session for this process needs none.
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    # Progress comes through the metrics file and errors as exceptions; what Ray prints beside them is in its own logs.
-    ray.init(
-        address="local", logging_level=logging.WARNING, log_to_driver=False, object_store_memory=OBJECT_STORE_BYTES
-    )
 
 
 def cpus_per_worker(nodes: Sequence[float], workers: int) -> float:

@@ -29,13 +29,15 @@ from xtoken_core.losses import cross_entropy
 class PreparedStep:
     """One worker's batch with what all ranks know of the whole step.
 
-    counts: float64 [1 + teachers], the items of each loss term. tokens: student tokens without padding.
+    counts: float64 [1 + teachers], the items of each loss term. tokens: student tokens, without padding. padded: with
+        it.
     scores: for each teacher the column scores that its loss asks for, or None.
     """
 
     batch: StepBatch
     counts: np.ndarray
     tokens: int
+    padded: int
     scores: tuple[torch.Tensor | None, ...]
 
 
@@ -70,9 +72,9 @@ class Stepper:
     def prepare(self, step: int) -> PreparedStep:
         """This worker's batch of `step`; an error on any rank that trying again does not cure is raised on all."""
         batch = self._group.together(lambda: self._ahead.get(step))
-        tokens, *counts = self._group.sum(np.array([batch.tokens, *batch.counts]))
+        tokens, padded, *counts = self._group.sum(np.array([batch.tokens, batch.padded, *batch.counts]))
         scores = tuple(self._column_scores(batch, index) for index in range(len(self._batches.teachers)))
-        return PreparedStep(batch, np.array(counts), int(tokens), scores)
+        return PreparedStep(batch, np.array(counts), int(tokens), int(padded), scores)
 
     def optimize(self, step: int, prepared: PreparedStep) -> StepOutcome:
         """Train on the batch.
@@ -116,14 +118,14 @@ class Stepper:
 
     def _totals(self, batch: MicroBatch, prepared: PreparedStep) -> torch.Tensor:
         """The sum of each loss term over the micro-batch, [1 + teachers]."""
-        places = batch.predictions
+        rows, predictions = batch.rows, batch.predictions
         with autocast(self._group.device):
-            logits = self._parallel(batch.ids, places.row, places.position)
+            logits = self._parallel(rows.ids, rows.row, rows.position, rows.position_ids)
         kd = [
-            term.total(logits, places, self._settings.temperature, scores)
+            term.total(logits, predictions, self._settings.temperature, scores)
             for term, scores in zip(batch.terms, prepared.scores, strict=True)
         ]
-        return torch.stack([cross_entropy(logits, places.targets).sum(), *kd])
+        return torch.stack([cross_entropy(logits, predictions.targets).sum(), *kd])
 
     def _factors(self, prepared: PreparedStep) -> torch.Tensor:
         """What each sum is multiplied with; DDP takes the mean over ranks, hence their number."""

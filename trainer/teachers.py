@@ -83,11 +83,11 @@ class CacheShards:
 class TeacherRows:
     """The windows of a micro-batch that a teacher has records for.
 
-    row: int64 [rows], which row of the micro-batch each is; place: int64 [rows], where in the cache.
-    alignment: their alignments. loss_mask: of their student ids.
+    first_token: int64 [rows], where each begins among the student tokens of the micro-batch, window after window.
+    place: int64 [rows], where in the cache. alignment: their alignments. loss_mask: of their student ids.
     """
 
-    row: np.ndarray
+    first_token: np.ndarray
     place: np.ndarray
     alignment: AlignmentBatch
     loss_mask: Ragged
@@ -141,7 +141,7 @@ class TeacherData:
         self._require_same_student_ids(row, table, student_ids)
         self._require_same_teacher_ids(place[row], table)
         masks = Ragged.from_lists([loss_mask.row(i) for i in row], bool)
-        return TeacherRows(row, place[row], alignment_of(table), masks)
+        return TeacherRows(student_ids.offsets[row], place[row], alignment_of(table), masks)
 
     def records(self, rows: TeacherRows, which: np.ndarray, positions: np.ndarray) -> Records:
         """The records at teacher positions `positions` of the windows `which` (indices into `rows`), both [n], n >= 1.

@@ -27,36 +27,31 @@ P_KL_COLUMNS = 8192  # teacher ids that p_kl compares; the published default
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """The N positions of a micro-batch whose next token counts, row by row; all int64 tensors.
+    """The N tokens of a micro-batch whose next token counts.
 
-    row, position: [N], where they are in the padded ids. targets: [N], the token that follows.
-    shape: (B, S) of the padded ids.
+    token: int64 [N], ascending, their places among all tokens of the micro-batch, window after window.
+    targets: int64 [N], the token that follows. tokens: how many tokens there are.
     """
 
-    row: torch.Tensor
-    position: torch.Tensor
+    token: torch.Tensor
     targets: torch.Tensor
-    shape: tuple[int, int]
+    tokens: int
 
     def to(self, device: torch.device) -> Self:
         """The same on another device."""
-        row, position, targets = (
-            tensor.to(device, non_blocking=True) for tensor in (self.row, self.position, self.targets)
-        )
-        return type(self)(row, position, targets, self.shape)
+        token, targets = (tensor.to(device, non_blocking=True) for tensor in (self.token, self.targets))
+        return type(self)(token, targets, self.tokens)
 
-    def index(self, row: np.ndarray, position: np.ndarray) -> torch.Tensor:
-        """Which of the N predictions is made at each (row, position); every one of them must be there."""
-        width = self.shape[1]
-        known = (self.row * width + self.position).numpy()
-        wanted = row.astype(np.int64) * width + position
-        found = np.searchsorted(known, wanted)
-        assert np.array_equal(known[found], wanted), "a boundary lies outside the loss mask"
+    def index(self, token: np.ndarray) -> torch.Tensor:
+        """Which of the N predictions is made at each `token`; every one of them must be there."""
+        known = self.token.numpy()
+        found = np.searchsorted(known, token)
+        assert np.array_equal(known[found], token), "a boundary lies outside the loss mask"
         return torch.from_numpy(found)
 
     def dense(self, logits: torch.Tensor) -> torch.Tensor:
-        """`logits` [N, V] at their places in a zero tensor [B, S, V]."""
-        return logits.new_zeros(*self.shape, logits.shape[1]).index_put((self.row, self.position), logits)
+        """`logits` [N, V] at their places in a zero tensor [tokens, V]."""
+        return logits.new_zeros(self.tokens, logits.shape[1]).index_put((self.token,), logits)
 
 
 class TermPlan(Protocol):
@@ -144,7 +139,7 @@ def _prefix_kl_builder(teacher: TeacherData, student: Vocabulary) -> TermBuilder
         if not len(found.row):
             return NO_TERM
         records = teacher.records(rows, found.row, found.teacher_position)
-        return PrefixPlan(predictions.index(rows.row[found.row], found.student_position), records, cells)
+        return PrefixPlan(predictions.index(rows.first_token[found.row] + found.student_position), records, cells)
 
     return build
 
@@ -163,7 +158,7 @@ class PKLPlan:
 
 @dataclass(frozen=True, eq=False)
 class PKLTerm:
-    """What p_kl compares; `inputs` lacks the student's logits until they exist."""
+    """What p_kl compares, all windows as one sample without padding; the student's logits come with `total`."""
 
     inputs: PKLInputs
 
@@ -175,7 +170,7 @@ class PKLTerm:
     def total(
         self, logits: torch.Tensor, predictions: Predictions, temperature: float, scores: torch.Tensor | None
     ) -> torch.Tensor:
-        inputs = replace(self.inputs, student_logits=predictions.dense(logits))
+        inputs = replace(self.inputs, student_logits=predictions.dense(logits)[None])
         settings = PKLSettings(temperature=temperature, vocab_topk=P_KL_COLUMNS)
         return p_kl(inputs, settings, scores).loss.total
 
@@ -185,17 +180,17 @@ def _p_kl_builder(teacher: TeacherData, student: Vocabulary) -> TermBuilder:
     indices, weights = (_tensor(p[: student.size]) for p in (teacher.projection.indices, teacher.projection.weights))
 
     def inputs(rows: TeacherRows, predictions: Predictions, valid: Ragged) -> PKLInputs:
-        batch = predictions.shape[0]
-        student = _chunk_of_token(rows.alignment.student_chunk_start0, rows.alignment.student_chunk_ends)
-        teacher_chunk = _chunk_of_token(rows.alignment.teacher_chunk_start0, rows.alignment.teacher_chunk_ends)
+        alignment = rows.alignment
+        student = _predicted_chunks(alignment.student_chunk_start0, alignment.student_chunk_ends)
+        teacher_chunk = _predicted_chunks(alignment.teacher_chunk_start0, alignment.teacher_chunk_ends)
         return PKLInputs(
             student_logits=torch.empty(0),
-            teacher_logits=_teacher_logits(teacher, rows, batch),
-            student_chunk=_padded(student, rows.row, batch, -1, width=predictions.shape[1]),
-            teacher_chunk=_padded(teacher_chunk, rows.row, batch, -1),
-            pair_valid=_padded(valid, rows.row, batch, False),
-            pair_is_correct=_padded(rows.alignment.chunk_exact, rows.row, batch, False),
-            sample_mask=torch.ones(batch),
+            teacher_logits=_teacher_logits(teacher, rows)[None],
+            student_chunk=_placed(student, rows.first_token, predictions.tokens)[None],
+            teacher_chunk=torch.from_numpy(teacher_chunk.values)[None],
+            pair_valid=torch.from_numpy(valid.values)[None],
+            pair_is_correct=_tensor(alignment.chunk_exact.values)[None],
+            sample_mask=torch.ones(1),
             projection_indices=indices,
             projection_weights=weights,
             teacher_size=teacher.vocabulary.size,
@@ -221,13 +216,27 @@ def _starts(start0: np.ndarray, ends: Ragged) -> np.ndarray:
     return starts
 
 
-def _chunk_of_token(start0: np.ndarray, ends: Ragged) -> Ragged:
-    """The chunk of each token, -1 for tokens before chunk 0."""
+def _predicted_chunks(start0: np.ndarray, ends: Ragged) -> Ragged:
+    """The chunk of each token, counted through all rows; -1 for tokens that nothing predicts and those before chunk 0.
+
+    Nothing predicts the first token of a row: the token before it is another window's.
+    """
     rows = []
     for row in range(len(ends)):
         lengths = np.diff(ends.row(row), prepend=start0[row])
-        rows.append(np.concatenate([np.full(start0[row], -1), np.repeat(np.arange(len(lengths)), lengths)]))
+        chunks = np.repeat(np.arange(ends.offsets[row], ends.offsets[row + 1]), lengths)
+        tokens = np.concatenate([np.full(start0[row], -1), chunks])
+        tokens[:1] = -1
+        rows.append(tokens)
     return Ragged.from_lists(rows, np.int64)
+
+
+def _placed(values: Ragged, first: np.ndarray, length: int) -> torch.Tensor:
+    """Row i of `values` from `first[i]` on in a tensor [length] that is -1 elsewhere."""
+    placed = np.full(length, -1, dtype=np.int64)
+    for i, start in enumerate(first.tolist()):
+        placed[start : start + values.lengths[i]] = values.row(i)
+    return torch.from_numpy(placed)
 
 
 def _valid_chunks(alignment: AlignmentBatch, loss_mask: Ragged) -> Ragged:
@@ -248,24 +257,15 @@ def _countable(alignment: AlignmentBatch, valid: Ragged) -> np.ndarray:
     return valid.values & (student > 1) & (teacher > 1)
 
 
-def _padded(values: Ragged, row: np.ndarray, batch: int, padding: int | bool, width: int = 0) -> torch.Tensor:
-    """The rows of `values` at the rows `row` of a padded tensor [batch, max(width, longest)]."""
-    width = max(width, int(values.lengths.max(initial=1)))
-    padded = np.full((batch, width), padding, dtype=values.values.dtype)
-    for i, target in enumerate(row.tolist()):
-        padded[target, : values.lengths[i]] = values.row(i)
-    return torch.from_numpy(padded)
-
-
-def _teacher_logits(teacher: TeacherData, rows: TeacherRows, batch: int) -> torch.Tensor:
-    """The teacher's raw logits [batch, T, Vt], put together from records that leave nothing out."""
+def _teacher_logits(teacher: TeacherData, rows: TeacherRows) -> torch.Tensor:
+    """The teacher's raw logits [T, Vt], window after window, put together from records that leave nothing out."""
     lengths = np.array([teacher.cache.length(place) for place in rows.place])
     which = np.repeat(np.arange(len(lengths)), lengths)
     positions = np.concatenate([np.arange(length) for length in lengths])
     records: Records = teacher.records(rows, which, positions)
-    logits = np.full((batch, lengths.max(), teacher.vocabulary.size), NO_LOGIT, dtype=np.float32)
+    logits = np.full((len(which), teacher.vocabulary.size), NO_LOGIT, dtype=np.float32)
     values = records.topk_logprob + records.logsumexp[:, None]
-    logits[rows.row[which][:, None], positions[:, None], records.topk_ids] = np.maximum(values, NO_LOGIT)
+    logits[np.arange(len(which))[:, None], records.topk_ids] = np.maximum(values, NO_LOGIT)
     return torch.from_numpy(logits)
 
 

@@ -29,13 +29,16 @@ class WindowSet:
     rows: np.ndarray  # int32 [n], within the shard
     window_ids: np.ndarray  # uint64 [n]
     lengths: np.ndarray  # int32 [n], in student tokens
+    sources: np.ndarray  # int32 [n], which of `StudentWindows.source_names`
 
     def __len__(self) -> int:
         return len(self.window_ids)
 
     def take(self, which: np.ndarray | slice) -> "WindowSet":
         """The windows at the indices, in the slice or where the mask `which`."""
-        return WindowSet(self.shards[which], self.rows[which], self.window_ids[which], self.lengths[which])
+        return WindowSet(
+            self.shards[which], self.rows[which], self.window_ids[which], self.lengths[which], self.sources[which]
+        )
 
     def by_length(self) -> "WindowSet":
         """The same windows, longest first (ties by window id), so that rows padded together differ little."""
@@ -51,6 +54,7 @@ class StudentWindows:
     tables: tuple[pa.Table, ...]  # of the tokens artifact
     everything: WindowSet
     is_train: np.ndarray  # bool [windows]
+    source_names: tuple[str, ...]
 
     @classmethod
     def open(cls, windows_folder: Path, tokens_folder: Path) -> "StudentWindows":
@@ -64,7 +68,9 @@ class StudentWindows:
         window_tables = _tables(windows)
         require_same_windows(tables, tokens_folder, window_tables, windows_folder)
         is_train = [pc.equal(table["split"], TRAIN).to_numpy() for table in window_tables]
-        return cls(windows_folder, tokens_folder, tables, _places(tables), np.concatenate([*is_train, _NO_FLAGS]))
+        names, sources = _sources(window_tables)
+        everything = _places(tables, sources)
+        return cls(windows_folder, tokens_folder, tables, everything, np.concatenate([*is_train, _NO_FLAGS]), names)
 
     def train(self, max_length: int) -> WindowSet:
         """Windows of training documents with at least one predicted token that fit the student."""
@@ -111,7 +117,16 @@ def require_same_windows(tables: tuple[pa.Table, ...], folder: Path, others: tup
         )
 
 
-def _places(tables: tuple[pa.Table, ...]) -> WindowSet:
+def _sources(tables: tuple[pa.Table, ...]) -> tuple[tuple[str, ...], np.ndarray]:
+    """The names of all sources, and which of them each window is of, int32 [windows]."""
+    chunks = [chunk for table in tables for chunk in table["source"].chunks]
+    column = pa.chunked_array(chunks, pa.string()).dictionary_encode().unify_dictionaries()
+    codes = [chunk.indices.to_numpy() for chunk in column.chunks]
+    names = column.chunk(0).dictionary.to_pylist() if codes else []
+    return tuple(names), np.concatenate([*codes, np.empty(0, dtype=np.int32)])
+
+
+def _places(tables: tuple[pa.Table, ...], sources: np.ndarray) -> WindowSet:
     counts = [table.num_rows for table in tables]
     lengths = [from_list_column(table["ids"]).lengths for table in tables]
     ids = [_column(table, "window_id") for table in tables]
@@ -120,6 +135,7 @@ def _places(tables: tuple[pa.Table, ...]) -> WindowSet:
         rows=np.concatenate([np.arange(count, dtype=np.int32) for count in [*counts, 0]]),
         window_ids=np.concatenate([*ids, np.empty(0, dtype=np.uint64)]),
         lengths=np.concatenate([*lengths, np.empty(0, dtype=np.int64)]).astype(np.int32),
+        sources=sources,
     )
 
 

@@ -56,8 +56,9 @@ def usable_cores() -> int:
 
 
 def _explain(job: TrainJob, error: torch.OutOfMemoryError) -> GpuMemoryError:
+    unit = "packed rows" if job.settings.packing else "windows"
     return GpuMemoryError(
-        f"the GPU has too little memory for {job.settings.micro_batch_windows} windows at a time ({error}): lower "
+        f"the GPU has too little memory for {job.settings.micro_batch_windows} {unit} at a time ({error}): lower "
         "training.micro_batch_windows, which changes nothing but the memory and time of a step, and run the same "
         "command again; where 1 is too much, use shorter windows (windows.max_bytes) or a larger GPU"
     )

@@ -5,20 +5,22 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from fakes import fake_vocabulary
-from tiny_workspace import TinyWorkspace
+from tiny_workspace import TEACHER_MAX_LENGTH, TinyWorkspace
 
 from storage.columns import from_list_column
-from trainer.batches import Ahead, BatchBuilder, StepBatch, predictions_of
+from trainer.batches import Ahead, BatchBuilder, MicroPlan, StepBatch, predictions_of
 from trainer.errors import DataError
 from trainer.job import TeacherInputs
 from trainer.opened import open_job
-from trainer.order import windows_of_step
+from trainer.order import Mixture, windows_of_step
 from trainer.terms import PKLTerm, PrefixPlan, PrefixTerm
+from trainer.windows import WindowSet
 from xtoken_core.align import prefix_boundaries
 from xtoken_core.losses import PrefixCells
 from xtoken_core.ragged import Ragged
@@ -28,52 +30,81 @@ Builder = Callable[..., BatchBuilder]
 
 @pytest.fixture
 def builder(tiny: TinyWorkspace) -> Builder:
-    def build(*teachers: TeacherInputs, micro_batch_windows: int = 8) -> BatchBuilder:
-        opened = open_job(tiny.job("unused", teachers, micro_batch_windows=micro_batch_windows))
+    def build(*teachers: TeacherInputs, **settings: Any) -> BatchBuilder:
+        opened = open_job(tiny.job("unused", teachers, **settings))
         return opened.batches(opened.vocabulary.size)
 
     return build
 
 
+def plan_of(batches: BatchBuilder, windows: WindowSet) -> MicroPlan:
+    """A micro-batch with each window in a row of its own."""
+    return batches.plan(windows, np.arange(len(windows)))
+
+
 def test_predictions_follow_the_mask() -> None:
     ids = Ragged.from_lists([[7, 8, 9], [4], [5, 6, 1, 2]], np.int32)
     mask = Ragged.from_lists([[1, 0, 1], [1], [1, 1, 0, 1]], bool)
-    found = predictions_of(ids, mask, width=4)
-    assert found.row.tolist() == [0, 2, 2]
-    assert found.position.tolist() == [1, 0, 2]
+    found = predictions_of(ids, mask)
+    assert found.token.tolist() == [1, 4, 6]
     assert found.targets.tolist() == [9, 6, 2]
-    assert found.index(np.array([2, 0]), np.array([2, 1])).tolist() == [2, 0]
+    assert found.tokens == 8
+    assert found.index(np.array([6, 1])).tolist() == [2, 0]
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_workers_and_micro_batches_share_the_windows_of_a_step(builder: Builder, workers: int) -> None:
     batches = builder(micro_batch_windows=3)
     parts = [batches.step(5, rank, workers) for rank in range(workers)]
-    windows = batches.windows.take(windows_of_step(0, 5, 8, len(batches.windows)))
+    windows = batches.windows.take(windows_of_step(0, 5, 8, Mixture.even(len(batches.windows))))
     ids, _ = batches.student.tokens(windows)
     rows = [row[: int(length)] for part in parts for row, length in zip(*_rows(part), strict=True)]
     assert sorted(row.tolist() for row in rows) == sorted(row.tolist() for row in ids)
     assert sum(part.tokens for part in parts) == len(ids.values)
     assert sum(part.counts[0] for part in parts) == len(ids.values) - 8
-    assert all(len(batch.ids) <= 3 for part in parts for batch in part.plans)
+    assert all(len(batch.rows.ids) <= 3 for part in parts for batch in part.plans)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_packed_rows_hold_the_windows_of_a_step_and_are_no_longer(builder: Builder, workers: int) -> None:
+    plain, packing = builder(), builder(packing=True, micro_batch_windows=2)
+    parts = [packing.step(5, rank, workers) for rank in range(workers)]
+    expected = [plain.step(5, rank, workers) for rank in range(workers)]
+    for part, whole in zip(parts, expected, strict=True):
+        assert part.tokens == whole.tokens
+        assert part.counts.tolist() == whole.counts.tolist()
+        assert _windows_of(part) == _windows_of(whole)
+        longest = whole.plans[0].rows.ids.shape[1]
+        assert all(plan.rows.ids.shape[0] <= 2 and plan.rows.ids.shape[1] <= longest for plan in part.plans)
+        assert part.tokens <= part.padded < whole.padded == len(whole.plans[0].rows.ids) * longest
+
+
+def _windows_of(step: StepBatch) -> list[list[int]]:
+    """All windows of a step, found again by their predictions, but for their first tokens."""
+    windows = []
+    for plan in step.plans:
+        begins = np.flatnonzero(np.diff(plan.predictions.token.numpy()) != 1) + 1
+        windows += [part.tolist() for part in np.split(plan.predictions.targets.numpy(), begins)]
+        assert torch.equal(plan.rows.ids[plan.rows.row, plan.rows.position + 1], plan.predictions.targets)
+    return sorted(windows)
 
 
 def _rows(step: StepBatch) -> tuple[list[torch.Tensor], list[int]]:
     """The padded rows of all micro-batches and how long each really is."""
-    rows = [row for batch in step.plans for row in batch.ids]
+    rows = [row for batch in step.plans for row in batch.rows.ids]
     lengths = [
-        int(batch.predictions.position[batch.predictions.row == row].max()) + 2
+        int(batch.rows.position[batch.rows.row == row].max()) + 2
         for batch in step.plans
-        for row in range(len(batch.ids))
+        for row in range(len(batch.rows.ids))
     ]
     return rows, lengths
 
 
 def test_a_prefix_term_is_what_one_window_at_a_time_gives(tiny: TinyWorkspace, builder: Builder) -> None:
     batches = builder(tiny.prefix_kl_teacher())
-    together = batches.plan(batches.windows).terms[0]
+    together = plan_of(batches, batches.windows).terms[0]
     assert isinstance(together, PrefixPlan)
-    single = [batches.plan(batches.windows.take(np.array([i]))).terms[0] for i in range(len(batches.windows))]
+    single = [plan_of(batches, batches.windows.take(np.array([i]))).terms[0] for i in range(len(batches.windows))]
     found = [plan for plan in single if isinstance(plan, PrefixPlan)]
     assert 0 < len(found) < len(single)  # some windows are too long for the teacher
     assert together.count == sum(plan.count for plan in found)
@@ -84,42 +115,43 @@ def test_a_prefix_term_is_what_one_window_at_a_time_gives(tiny: TinyWorkspace, b
 def test_a_prefix_term_stands_where_both_have_read_the_same(tiny: TinyWorkspace, builder: Builder) -> None:
     batches = builder(tiny.prefix_kl_teacher())
     window = batches.windows.take(np.array([0]))
-    batch = batches.plan(window).complete()
+    batch = plan_of(batches, window).complete()
     term = batch.terms[0]
     assert isinstance(term, PrefixTerm)
     teacher = batches.teachers[0][0]
     rows = teacher.read(window, *batches.student.tokens(window))
     assert rows is not None
     found = prefix_boundaries(rows.alignment, rows.loss_mask, dummy_prefix=False)
-    assert batch.predictions.position[term.which].tolist() == found.student_position.tolist()
+    assert batch.rows.position[term.which].tolist() == found.student_position.tolist()
     cells = PrefixCells.between(tiny.student.vocabulary, tiny.teacher.vocabulary)
     records = teacher.records(rows, found.row, found.teacher_position)
     assert torch.equal(term.cells.student_cell, cells.of(records).student_cell)
     teacher_ids = from_list_column(tiny.alignments.table(0)["teacher_ids"]).row(int(window.rows[0]))
     for student_position, teacher_position in zip(found.student_position, found.teacher_position, strict=True):
-        ours, theirs = batch.ids[0, : student_position + 1].tolist(), teacher_ids[: teacher_position + 1].tolist()
+        ours, theirs = batch.rows.ids[0, : student_position + 1].tolist(), teacher_ids[: teacher_position + 1].tolist()
         ours_text = tiny.student.backend.decode(ours, skip_special_tokens=False)
         assert ours_text == tiny.teacher.backend.decode(theirs, skip_special_tokens=False)
 
 
 def test_p_kl_gets_the_teachers_own_logits(tiny: TinyWorkspace, builder: Builder) -> None:
     batches = builder(tiny.p_kl_teacher())
-    batch = batches.plan(batches.windows.take(np.arange(6))).complete()
-    term = batch.terms[0]
+    term = plan_of(batches, batches.windows).complete().terms[0]
     assert isinstance(term, PKLTerm)
-    compared = 0
-    for row, (shard, place) in enumerate(zip(batches.windows.shards[:6], batches.windows.rows[:6], strict=True)):
+    expected, is_read = [], []
+    for shard, place in zip(batches.windows.shards, batches.windows.rows, strict=True):
         ids = torch.from_numpy(from_list_column(tiny.alignments.table(shard)["teacher_ids"]).row(int(place)).copy())
-        if (term.inputs.teacher_chunk[row] >= 0).any():
-            expected = tiny.teacher_model(ids[None].long()).logits[0]
-            torch.testing.assert_close(term.inputs.teacher_logits[row, : len(ids)], expected, rtol=1e-4, atol=1e-4)
-            compared += 1
-    assert compared >= 2
+        is_read.append(len(ids) <= TEACHER_MAX_LENGTH)
+        if is_read[-1]:
+            expected.append(tiny.teacher_model(ids[None].long()).logits[0])
+    assert 2 <= len(expected) < len(batches.windows)
+    torch.testing.assert_close(term.inputs.teacher_logits[0], torch.cat(expected), rtol=1e-4, atol=1e-4)
+    has_chunks = [(part >= 0).any() for part in term.inputs.student_chunk[0].split(batches.windows.lengths.tolist())]
+    assert has_chunks == is_read
 
 
 def test_p_kl_chunks_are_those_of_the_alignment(tiny: TinyWorkspace, builder: Builder) -> None:
     batches = builder(tiny.p_kl_teacher())
-    plan = batches.plan(batches.windows.take(np.array([1])))
+    plan = plan_of(batches, batches.windows.take(np.array([1])))
     term = plan.complete().terms[0]
     assert isinstance(term, PKLTerm)
     row = tiny.alignments.table(0).slice(int(batches.windows.rows[1]), 1).to_pylist()[0]
@@ -128,7 +160,8 @@ def test_p_kl_chunks_are_those_of_the_alignment(tiny: TinyWorkspace, builder: Bu
         for chunk, end in enumerate(row[f"{side}_chunk_ends"]):
             expected += [chunk] * (end - start)
             start = end
-        assert found.tolist() == [-1] * row[f"{side}_chunk_start0"] + expected
+        assert row[f"{side}_chunk_start0"] == 0
+        assert found.tolist() == [-1, *expected[1:]]  # nothing predicts the first token
     assert term.inputs.pair_valid.all()
     assert plan.terms[0].count == row["n_chunks"] - 1  # nothing predicts the first chunk, which is BOS alone
 
@@ -137,7 +170,7 @@ def test_an_id_beyond_the_vocabulary_is_refused(builder: Builder) -> None:
     batches = builder()
     small = replace(batches, vocabulary=fake_vocabulary([b"x"] * 299))
     with pytest.raises(DataError, match="vocabulary ends at 298"):
-        small.plan(batches.windows)
+        plan_of(small, batches.windows)
 
 
 def test_ahead_gives_the_batches_in_order_and_their_errors() -> None:
@@ -172,7 +205,7 @@ def test_a_plan_holds_nothing_as_wide_as_a_vocabulary_at_each_position(
     tiny: TinyWorkspace, builder: Builder, teacher: str
 ) -> None:
     batches = builder(getattr(tiny, teacher)())
-    plan = batches.plan(batches.windows).terms[0]
+    plan = plan_of(batches, batches.windows).terms[0]
     fields = [value for value in vars(plan).values() if not isinstance(value, PrefixCells)]
     arrays = [part for value in fields for part in (value, *getattr(value, "__dict__", {}).values())]
     sizes = [math.prod(part.shape) for part in arrays if isinstance(part, torch.Tensor | np.ndarray)]

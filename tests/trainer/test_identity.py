@@ -8,7 +8,7 @@ from tiny_workspace import TinyWorkspace
 from storage.errors import ArtifactError
 from trainer.errors import RunConflictError
 from trainer.identity import claim, training_id
-from trainer.job import TrainJob
+from trainer.job import SourceWeight, TrainJob
 
 
 @pytest.fixture
@@ -64,6 +64,7 @@ def test_how_a_run_is_kept_may_change(job: TrainJob, changes: dict[str, Any]) ->
         ({"steps": 7}, "settings.steps: 6 there, 7 now"),
         ({"seed": 1, "ce_weight": 0.5}, "settings.ce_weight: 0.1 there, 0.5 now; settings.seed: 0 there, 1 now"),
         ({"workers": 2}, "settings.workers: 1 there, 2 now"),
+        ({"packing": True}, "settings.packing: False there, True now"),
     ],
 )
 def test_another_job_is_a_conflict_that_says_what_differs(job: TrainJob, changes: dict[str, Any], told: str) -> None:
@@ -88,6 +89,15 @@ def test_other_inputs_are_a_conflict(job: TrainJob, tiny: TinyWorkspace) -> None
     for other in others:
         with pytest.raises(RunConflictError):
             claim(other)
+
+
+def test_other_source_weights_are_a_conflict(job: TrainJob) -> None:
+    def weighted(weight: float) -> TrainJob:
+        return job.model_copy(update={"source_weights": (SourceWeight(name="topics", weight=weight),)})
+
+    assert claim(job) == claim(weighted(1.0))
+    with pytest.raises(RunConflictError, match=r"source_weights.topics: None there, 2\.0 now"):
+        claim(weighted(2.0))
 
 
 def test_a_missing_artifact_is_named(job: TrainJob, tmp_path: Path) -> None:

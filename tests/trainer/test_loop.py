@@ -10,13 +10,21 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tiny_workspace import TinyWorkspace
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BloomConfig,
+    BloomForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from storage.errors import StorageError
 from trainer.checkpoints import Checkpoints
-from trainer.errors import StoppedError
+from trainer.errors import PackingError, StoppedError
 from trainer.group import Group
-from trainer.job import TrainJob, TrainResult
+from trainer.job import SourceWeight, TrainJob, TrainResult
+from trainer.loggers import scalars
 from trainer.loop import run_loop
 from trainer.metrics import Metrics
 from trainer.recorder import Recorder
@@ -66,6 +74,42 @@ def with_dropout(job: TrainJob, folder: Path) -> TrainJob:
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     return job.model_copy(update={"student": job.student.model_copy(update={"model": folder})})
+
+
+def test_a_packed_and_weighted_run_that_was_killed_goes_on_to_the_same_numbers(
+    tmp_path: Path, tiny: TinyWorkspace, run_alone: RunAlone, kill_at: Callable[[int], None]
+) -> None:
+    weights = (SourceWeight(name="topics", weight=0.4),)
+    job = tiny.job("any", [tiny.prefix_kl_teacher()], packing=True).model_copy(update={"source_weights": weights})
+    undisturbed = run_alone(job.model_copy(update={"run_folder": tmp_path / "undisturbed"}))
+    killed = job.model_copy(update={"run_folder": tmp_path / "killed"})
+    kill_at(5)
+    with pytest.raises(KilledError):
+        run_alone(killed)
+    assert curve(run_alone(killed)) == curve(undisturbed)
+    assert undisturbed[6].epoch == pytest.approx(6 * 8 / (24 * 0.4))
+
+
+def test_the_records_tell_how_much_is_padding(tiny: TinyWorkspace, run_alone: RunAlone) -> None:
+    plain, packed = (run_alone(tiny.job(f"packing {on}", packing=on, batch_windows=24)) for on in (False, True))
+    for one, other in zip(plain[1:], packed[1:], strict=True):
+        assert one.packing_efficiency is not None
+        assert other.packing_efficiency is not None
+        assert 0 < one.packing_efficiency < other.packing_efficiency <= 1
+        assert other.loss == pytest.approx(one.loss, rel=1e-4)
+        assert dict(scalars(other))["packing_efficiency"] == other.packing_efficiency
+
+
+def test_a_student_that_cannot_be_packed_is_refused_before_it_trains(
+    tmp_path: Path, tiny: TinyWorkspace, run_alone: RunAlone
+) -> None:
+    config = BloomConfig(vocab_size=400, hidden_size=32, n_layer=1, n_head=2)
+    BloomForCausalLM(config).save_pretrained(tmp_path)
+    job = tiny.job("bloom", ce_weight=1.0, packing=True)
+    job = job.model_copy(update={"student": job.student.model_copy(update={"model": tmp_path})})
+    with pytest.raises(PackingError, match=r"type bloom .* set training\.packing: false"):
+        run_alone(job)
+    assert not (job.run_folder / "metrics.jsonl").exists()
 
 
 @pytest.mark.parametrize("killed_at", [1, 3, 5, 6])

@@ -153,8 +153,8 @@ def test_an_error_in_one_worker_reaches_the_caller_as_it_is(tmp_path: Path, tiny
     """The second worker meets records of other ids at step 2: both end, and are not started again."""
     job = tiny.job("bad", [tiny.prefix_kl_teacher()], workers=2)
     opened = open_job(job)
-    second_half = windows_of_step(0, 2, 8, len(opened.windows))[4:]
-    first_step = set(windows_of_step(0, 1, 8, len(opened.windows)).tolist())
+    second_half = windows_of_step(0, 2, 8, opened.mixture)[4:]
+    first_step = set(windows_of_step(0, 1, 8, opened.mixture).tolist())
     cached = opened.teachers[0].cache.find(opened.windows.window_ids) >= 0
     bad = next(i for i in second_half.tolist() if cached[i] and i not in first_step)
     tables = [with_other_hash(tiny.cache.table(i), int(opened.windows.window_ids[bad])) for i in range(2)]

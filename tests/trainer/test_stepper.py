@@ -15,7 +15,7 @@ from trainer.group import Group
 from trainer.job import TeacherInputs, TrainJob
 from trainer.model import embedding_rows, make_student
 from trainer.opened import OpenedJob, open_job
-from trainer.stepper import Stepper
+from trainer.stepper import StepOutcome, Stepper
 from trainer.terms import PKLTerm, PrefixTerm
 from xtoken_core.losses import PKLInputs, PKLSettings, p_kl, prefix_kl
 
@@ -30,12 +30,22 @@ def stepper_of(job: TrainJob, alone: Group) -> tuple[Stepper, OpenedJob]:
 
 def gradient_of(job: TrainJob, alone: Group) -> tuple[torch.Tensor, float]:
     """The gradient of the loss of step 1, flat, and the loss."""
+    gradient, outcome = outcome_of(job, alone)
+    return gradient, outcome.loss
+
+
+def outcome_of(job: TrainJob, alone: Group) -> tuple[torch.Tensor, StepOutcome]:
+    """The gradient of step 1, flat, and what is recorded of the step."""
     stepper, _ = stepper_of(job, alone)
     kept: list[torch.Tensor] = []
     stepper.optimizer.register_step_pre_hook(lambda *_: kept.append(flat_gradient(stepper.model)))
     outcome = stepper.optimize(1, stepper.prepare(1))
     stepper.close()
-    return kept[0], outcome.loss
+    return kept[0], outcome
+
+
+def recorded(outcome: StepOutcome) -> list[float]:
+    return [outcome.loss, outcome.ce, outcome.grad_norm, *outcome.kd]
 
 
 def flat_gradient(model: torch.nn.Module) -> torch.Tensor:
@@ -44,15 +54,17 @@ def flat_gradient(model: torch.nn.Module) -> torch.Tensor:
 
 def plain_loss(logits: torch.Tensor, batch: MicroBatch, kd_weights: list[float], ce_weight: float) -> torch.Tensor:
     """The loss of one batch from plain logits [B, S, V]: means over predictions, boundaries and chunks."""
-    places = batch.predictions
+    rows = batch.rows
     log_probs = logits.log_softmax(dim=-1)
-    loss = -ce_weight * log_probs[places.row, places.position, places.targets].mean()
+    loss = -ce_weight * log_probs[rows.row, rows.position, batch.predictions.targets].mean()
     for weight, term in zip(kd_weights, batch.terms, strict=True):
         if isinstance(term, PrefixTerm):
-            row, position = places.row[term.which], places.position[term.which]
+            row, position = rows.row[term.which], rows.position[term.which]
             loss = loss + weight * prefix_kl(logits[row, position], term.cells).mean()
         elif isinstance(term, PKLTerm):
-            inputs = PKLInputs(**vars(term.inputs) | {"student_logits": logits})
+            flat = torch.zeros(1, batch.predictions.tokens, logits.shape[2])
+            flat[0, batch.predictions.token] = logits[rows.row, rows.position]
+            inputs = PKLInputs(**vars(term.inputs) | {"student_logits": flat})
             loss = loss + weight * p_kl(inputs, PKLSettings(vocab_topk=8192)).loss.mean
     return loss
 
@@ -74,7 +86,7 @@ def test_the_gradient_is_that_of_the_plain_loss(tiny: TinyWorkspace, alone: Grou
     found, loss = gradient_of(job, alone)
     stepper, opened = stepper_of(job, alone)
     batch = only_micro_batch(opened)
-    expected = plain_loss(stepper.model(batch.ids).logits, batch, [2.0 * t.weight for t in teachers], 0.3)
+    expected = plain_loss(stepper.model(batch.rows.ids).logits, batch, [2.0 * t.weight for t in teachers], 0.3)
     expected.backward()
     assert loss == pytest.approx(expected.item(), rel=1e-5)
     torch.testing.assert_close(found, flat_gradient(stepper.model), rtol=1e-3, atol=1e-6)
@@ -85,7 +97,7 @@ def test_p_kl_gives_an_id_without_a_row_no_probability(tmp_path: Path, tiny: Tin
     _, loss = gradient_of(job, alone)
     stepper, opened = stepper_of(job, alone)
     batch = only_micro_batch(opened)
-    logits = torch.nn.functional.pad(stepper.model(batch.ids).logits, (0, 1), value=-1e4)
+    logits = torch.nn.functional.pad(stepper.model(batch.rows.ids).logits, (0, 1), value=-1e4)
     assert loss == pytest.approx(plain_loss(logits, batch, [0.5], 0.3).item(), rel=1e-5)
 
 
@@ -111,6 +123,17 @@ def test_the_size_of_micro_batches_does_not_change_the_gradient(tiny: TinyWorksp
     parts, parts_loss = gradient_of(tiny.job("unused", teachers, micro_batch_windows=size, **FORGET), alone)
     assert parts_loss == pytest.approx(whole_loss, rel=1e-5)
     torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("names", ["", "prefix", "p", "prefix p"])
+@pytest.mark.parametrize("size", [1, 8])
+def test_packing_changes_neither_loss_nor_gradient(tiny: TinyWorkspace, alone: Group, names: str, size: int) -> None:
+    settings = {"batch_windows": 16, "micro_batch_windows": size, "ce_weight": 0.3, **FORGET}
+    teachers = teachers_of(tiny, names)
+    found, outcome = outcome_of(tiny.job("unused", teachers, packing=True, **settings), alone)
+    expected, plain = outcome_of(tiny.job("unused", teachers, **settings), alone)
+    assert recorded(outcome) == pytest.approx(recorded(plain), rel=1e-5)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_the_loss_is_the_weighted_sum_of_its_recorded_terms(tiny: TinyWorkspace, alone: Group) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from tiny_workspace import TEACHER_MAX_LENGTH, TinyWorkspace, write_artifact
 
@@ -11,7 +12,9 @@ from storage.artifact import Artifact
 from storage.columns import from_list_column
 from storage.errors import ArtifactError
 from trainer.errors import DataError
+from trainer.opened import open_job
 from trainer.teachers import TeacherData, TeacherRows
+from trainer.terms import NO_TERM
 from trainer.windows import StudentWindows
 
 
@@ -37,15 +40,16 @@ def changed(artifact: Artifact, folder: Path, kind: str, column: str, values: An
 def test_windows_without_records_are_left_out(tiny: TinyWorkspace, student: StudentWindows) -> None:
     rows = read_all(TeacherData.open(tiny.prefix_kl_teacher(), student), student)
     lengths = np.concatenate([from_list_column(tiny.alignments.table(i)["teacher_ids"]).lengths for i in range(2)])
-    assert np.array_equal(rows.row, np.flatnonzero(lengths <= TEACHER_MAX_LENGTH))
-    assert 0 < len(rows.row) < 32
-    assert len(rows.alignment) == len(rows.row) == len(rows.loss_mask)
+    firsts = np.cumsum(student.everything.lengths) - student.everything.lengths
+    assert np.array_equal(rows.first_token, firsts[lengths <= TEACHER_MAX_LENGTH])
+    assert 0 < len(rows.place) < 32
+    assert len(rows.alignment) == len(rows.place) == len(rows.loss_mask)
 
 
 def test_records_come_back_for_any_window_and_position(tiny: TinyWorkspace, student: StudentWindows) -> None:
     teacher = TeacherData.open(tiny.prefix_kl_teacher(), student)
     rows = read_all(teacher, student)
-    which, positions = np.array([len(rows.row) - 1, 0, 3, len(rows.row) - 2]), np.array([5, 0, 2, 1])
+    which, positions = np.array([len(rows.place) - 1, 0, 3, len(rows.place) - 2]), np.array([5, 0, 2, 1])
     records = teacher.records(rows, which, positions)
     for i in range(4):
         alone = teacher.records(rows, which[i : i + 1], positions[i : i + 1])
@@ -61,6 +65,53 @@ def test_a_window_that_no_teacher_window_matches_gives_nothing(tiny: TinyWorkspa
     teacher = TeacherData.open(tiny.prefix_kl_teacher(), student)
     missing = student.everything.take(teacher.cache.find(student.everything.window_ids) < 0)
     assert teacher.read(missing, *student.tokens(missing)) is None
+
+
+UNTAUGHT = (16, 4)  # the first windows of each shard
+
+
+@pytest.mark.parametrize("loss", ["prefix_kl", "p_kl"])
+def test_a_source_that_a_teacher_does_not_teach_adds_nothing_to_its_term(
+    tmp_path: Path, tiny: TinyWorkspace, loss: str
+) -> None:
+    """Its windows have no teacher tokens, no chunks and no records: here a whole shard, and a part of another."""
+    whole = tiny.prefix_kl_teacher() if loss == "prefix_kl" else tiny.p_kl_teacher()
+    cache = tiny.cache if loss == "prefix_kl" else tiny.full_cache
+    taught = whole.model_copy(
+        update={
+            "alignments": write_artifact(
+                tmp_path / "a", "alignments", [silent(tiny, shard) for shard in (0, 1)]
+            ).folder,
+            "cache": write_artifact(tmp_path / "c", "cache", [untold(tiny, cache, shard) for shard in (0, 1)]).folder,
+        }
+    )
+    opened = open_job(tiny.job("unused", [taught], batch_windows=24, micro_batch_windows=24))
+    (found,) = opened.batches(student_rows=400).step(1, 0, 1).plans
+    is_taught = (opened.windows.shards == 1) & (opened.windows.rows >= UNTAUGHT[1])
+    plain = open_job(tiny.job("unused", [whole])).batches(student_rows=400)
+    alone = plain.plan(opened.windows.take(is_taught), np.arange(is_taught.sum()))
+    assert found.terms[0].count == alone.terms[0].count > 0
+    assert len(found.predictions.targets) == opened.windows.lengths.sum() - len(opened.windows)
+    untaught = opened.windows.take(~is_taught)
+    assert opened.batches(student_rows=400).plan(untaught, np.arange(len(untaught))).terms == (NO_TERM,)
+
+
+def silent(tiny: TinyWorkspace, shard: int) -> pa.Table:
+    """An alignments shard whose first rows have no teacher tokens."""
+    table = tiny.alignments.table(shard)
+    rows = table.to_pylist()
+    lists = ("teacher_ids", "student_chunk_ends", "teacher_chunk_ends", "chunk_exact", "chunk_kind")
+    numbers = ("n_chunks", "n_exact", "n_exact_bytes", "student_chunk_start0", "teacher_chunk_start0")
+    for row in rows[: UNTAUGHT[shard]]:
+        row |= {name: [] for name in lists} | dict.fromkeys(numbers, 0)
+    return pa.Table.from_pylist(rows, schema=table.schema)
+
+
+def untold(tiny: TinyWorkspace, cache: Artifact, shard: int) -> pa.Table:
+    """A cache shard without the first windows."""
+    table = cache.table(shard)
+    gone = tiny.alignments.table(shard)["window_id"].slice(0, UNTAUGHT[shard])
+    return table.filter(pc.invert(pc.is_in(table["window_id"], gone.combine_chunks()))).combine_chunks()
 
 
 def test_records_of_other_teacher_ids_are_refused(tmp_path: Path, tiny: TinyWorkspace, student: StudentWindows) -> None:

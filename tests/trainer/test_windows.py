@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from tiny_workspace import HELDOUT_EVERY, SHARDS, WINDOWS_PER_SHARD, TinyWorkspace, write_artifact
+from tiny_workspace import HELDOUT_EVERY, SHARDS, WINDOWS_PER_SHARD, TinyWorkspace, with_sources, write_artifact
 
 from storage.errors import ArtifactError
 from trainer.windows import StudentWindows
@@ -46,7 +46,8 @@ def test_longest_first_and_ties_in_a_fixed_order(student: StudentWindows) -> Non
 
 def test_a_window_of_one_token_is_neither_trained_nor_scored(tmp_path: Path, tiny: TinyWorkspace) -> None:
     windows = tiny.windows.table(0).slice(0, 2)
-    tokens = pa.table([windows["window_id"], [[5], [6]], [[True], [True]]], schema=tiny.student_tokens.table(0).schema)
+    columns = [windows["window_id"], [[5], [6]], [[True], [True]], [[], []], [[], []]]
+    tokens = pa.table(columns, schema=tiny.student_tokens.table(0).schema)
     write_artifact(tmp_path / "w", "windows", [windows])
     write_artifact(tmp_path / "t", "tokens", [tokens])
     student = StudentWindows.open(tmp_path / "w", tmp_path / "t")
@@ -61,3 +62,13 @@ def test_tokens_of_other_windows_are_refused(tmp_path: Path, tiny: TinyWorkspace
         StudentWindows.open(tiny.windows.folder, tmp_path / "tokens")
     assert str(tiny.windows.folder) in str(error.value)
     assert str(tmp_path / "tokens") in str(error.value)
+
+
+def test_each_window_knows_its_source(tmp_path: Path, tiny: TinyWorkspace) -> None:
+    names = [["b", "a"] * 8, ["c"] * 15 + ["a"]]
+    tables = [with_sources(tiny.windows.table(shard), names[shard]) for shard in range(2)]
+    write_artifact(tmp_path, "windows", tables)
+    student = StudentWindows.open(tmp_path, tiny.student_tokens.folder)
+    assert sorted(student.source_names) == ["a", "b", "c"]
+    found = [student.source_names[code] for code in student.everything.take(np.array([30, 31, 0, 1])).sources]
+    assert found == ["c", "a", "b", "a"]
