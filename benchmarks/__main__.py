@@ -28,5 +28,21 @@ def quickstart_settings(steps: int = 0, seeds: int = 3) -> None:
     run(steps or None, seeds)
 
 
+@app.command("align")
+def align() -> None:
+    """Aligning equal and differing texts: tokens a second, and how much faster than a plain Python aligner."""
+    from benchmarks.align import run
+
+    run()
+
+
+@app.command("prepare")
+def prepare(megabytes: int = 120, student: str | None = None, teacher: str | None = None) -> None:
+    """Read, cut, tokenize twice, align and write, against the two tokenizations alone. Minutes."""
+    from benchmarks.prepare import run
+
+    run(megabytes, student, teacher)
+
+
 if __name__ == "__main__":
     app()

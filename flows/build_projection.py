@@ -5,7 +5,7 @@ from prefect.artifacts import create_table_artifact
 
 from flows.checks import BUILD_PROJECTION, run_checks
 from flows.config import RunConfig
-from flows.resolve import load_tokenizer
+from flows.resolve import tokenizer_of
 from flows.stages.projections import build_projection_artifact
 from storage.artifact import Artifact
 
@@ -14,11 +14,9 @@ from storage.artifact import Artifact
 def build_projection(config: RunConfig) -> dict[str, Artifact]:
     """Build the projection of every teacher; returns them by the teacher's name."""
     run_checks(config, BUILD_PROJECTION)
-    student = load_tokenizer(config.student.tokenizer_reference)
+    student = tokenizer_of(config.student)
     projections = {
-        teacher.name: build_projection_artifact(
-            config, student, load_tokenizer(teacher.tokenizer_reference), teacher.name
-        )
+        teacher.name: build_projection_artifact(config, student, tokenizer_of(teacher), teacher.name)
         for teacher in config.teachers
     }
     create_table_artifact(projection_rows(projections), key="projection", description="Projections by teacher")

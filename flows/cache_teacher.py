@@ -6,7 +6,7 @@ from prefect.artifacts import create_table_artifact
 from flows.checks import CACHE_TEACHER, run_checks
 from flows.config import RunConfig
 from flows.prepare import Prepared, prepare
-from flows.resolve import load_tokenizer
+from flows.resolve import tokenizer_of
 from flows.stages.caches import build_cache
 from storage.artifact import Artifact
 
@@ -21,7 +21,7 @@ def cache_teacher(config: RunConfig) -> dict[str, Artifact]:
 def cache_teachers(config: RunConfig, prepared: Prepared) -> dict[str, Artifact]:
     """Cache every teacher's records for data that is prepared."""
     caches = {
-        teacher.name: build_cache(config, teacher, load_tokenizer(teacher.tokenizer_reference), data.tokens)
+        teacher.name: build_cache(config, teacher, tokenizer_of(teacher), data.tokens)
         for teacher, data in zip(config.teachers, prepared.teachers, strict=True)
     }
     create_table_artifact(cache_rows(caches), key="cache", description="What the caches keep of their teachers")

@@ -9,12 +9,14 @@ from pathlib import Path
 
 from flows.claims import require_free
 from flows.config import ConfigError, RunConfig
-from flows.corpus import corpus_of, find_sources
+from flows.corpus import corpus_of, find_evaluation_sets, find_sources
 from flows.errors import CorpusError
 from flows.resolve import load_tokenizer, model_folder, teacher_folder, tokenizer_fingerprint, tokenizer_folder
 from flows.trainings import checkpoint_to_evaluate
 from trainer.run import require_loggers
+from xtoken_core.chats import read_chat_template
 from xtoken_core.models import ModelError, require_positions
+from xtoken_core.tokenizer_files import SOURCES, find_source
 
 Check = Callable[[RunConfig], None]
 
@@ -31,8 +33,17 @@ def check_tokenizers(config: RunConfig) -> None:
 
 
 def check_corpus(config: RunConfig) -> None:
-    """Raise CorpusError where corpus files are missing or of an unknown format."""
+    """Raise CorpusError where files of the corpus or of evaluation sets are missing or of an unknown format."""
     find_sources(corpus_of(config))
+    find_evaluation_sets(corpus_of(config))
+
+
+def check_chat_templates(config: RunConfig) -> None:
+    """Raise ChatError where a model is to read chats and has no template for them."""
+    chats = [part for part in corpus_of(config).parts if part.messages_column is not None]
+    readers = [teacher for teacher in config.teachers if any(part.is_read_by(teacher.name) for part in chats)]
+    for model in (config.student, *readers) if chats else ():
+        read_chat_template(tokenizer_folder(model.tokenizer_reference), config.chats.day)
 
 
 def check_teachers(config: RunConfig) -> None:
@@ -75,14 +86,16 @@ def check_checkpoint(config: RunConfig) -> None:
             f"{checkpoint} holds no checkpoint: run `xtoken distill` first, or set evaluation.checkpoint=FOLDER"
         )
     require_positions(checkpoint, config.student.max_length, "student.max_length")
-    if (checkpoint / "tokenizer.json").is_file():
+    if find_source(checkpoint) is not None:
         _require_same_tokenizer(checkpoint, config.student.tokenizer_reference)
 
 
 def _require_tokenizer(reference: str) -> None:
     folder = tokenizer_folder(reference)
-    if not (folder / "tokenizer.json").is_file():
-        raise ModelError(f"{folder} holds no tokenizer.json: give a tokenizer's folder or convert it to a fast one")
+    if find_source(folder) is None:
+        raise ModelError(
+            f"{folder} holds no {', '.join(SOURCES)}: give a tokenizer's folder or convert it to a fast one"
+        )
 
 
 def _require_same_tokenizer(checkpoint: Path, reference: str) -> None:
@@ -96,7 +109,7 @@ def _require_same_tokenizer(checkpoint: Path, reference: str) -> None:
 
 
 BUILD_PROJECTION: tuple[Check, ...] = (check_tokenizers,)
-PREPARE: tuple[Check, ...] = (check_tokenizers, check_corpus)
+PREPARE: tuple[Check, ...] = (check_tokenizers, check_corpus, check_chat_templates)
 CACHE_TEACHER: tuple[Check, ...] = (*PREPARE, check_teachers)
 DISTILL: tuple[Check, ...] = (*CACHE_TEACHER, check_holdout, check_student, check_loggers, require_free)
 EVALUATE: tuple[Check, ...] = (check_student_tokenizer, check_corpus, check_checkpoint, check_tasks)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.config import ConfigError, RunConfig, TeacherConfig
-from flows.trainings import CE, run_folder, training_settings
+from flows.trainings import CE, run_folder, source_weights, training_settings
 from trainer.job import Architecture
 
 # Where the trainer keeps what determines a training's numbers.
@@ -48,6 +48,7 @@ def _described(config: RunConfig, teachers: tuple[TeacherConfig, ...]) -> dict[s
             for i, teacher in enumerate(teachers)
         },
         "teacher names": [teacher.name for teacher in teachers],
+        "source_weights": {source.name: source.weight for source in source_weights(config) if source.weight != 1},
     }
 
 

@@ -61,12 +61,14 @@ def build_projection_command(config: ConfigPath, overrides: Overrides = None) ->
 def prepare_command(config: ConfigPath, overrides: Overrides = None) -> None:
     """Cut the corpus into windows, encode them for every model and align each teacher with the student."""
     settings = _checked(config, overrides, PREPARE)
-    from flows.prepare import alignment_rows, prepare
+    from flows.prepare import alignment_rows, prepare, stage_rows
 
     prepared = _run(prepare, settings)
     _print_table("alignment", alignment_rows(prepared))
+    _print_table("stages", stage_rows(prepared))
     for teacher in prepared.teachers:
         out.print(f"{teacher.name}: {teacher.alignments.folder}", soft_wrap=True)
+    out.print(f"report: {prepared.report}", soft_wrap=True)
 
 
 @app.command("cache-teacher")
@@ -109,11 +111,12 @@ def quickstart_command(overrides: Overrides = None) -> None:
 @app.command("inspect")
 def inspect_command(
     path: Annotated[Path, typer.Argument(help="a run, artifact, shard, checkpoint or workspace")],
+    window: Annotated[str | None, typer.Option(help="draw this window: its row, from 0, or its id")] = None,
 ) -> None:
     """Show what a folder or file of a workspace holds, and whether it is whole."""
-    from flows.inspect import inspect_path
+    from flows.inspect import inspect_path, show_window
 
-    out.print(inspect_path(path))
+    out.print(inspect_path(path) if window is None else show_window(path, window))
 
 
 @app.command("up")

@@ -4,14 +4,19 @@ import re
 import reprlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from trainer.job import Architecture, LossName, Positive, Settings, TrainingSettings
+from xtoken_core.minhash import LOWEST_THRESHOLD
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a Path keeps one slash of two
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+NotEmpty = Annotated[str, Field(min_length=1)]
+T = TypeVar("T")
+Filled = Annotated[tuple[T, ...], Field(min_length=1)]
 
 
 class ConfigError(ValueError):
@@ -23,6 +28,7 @@ class ModelConfig(Settings):
 
     model: str | None = None
     tokenizer: str | None = None
+    tokenizer_lossy: bool = Field(default=False, description="accept a tokenizer that changes text, e.g. its case")
     max_length: Positive = 2048
 
     @model_validator(mode="after")
@@ -56,18 +62,102 @@ class StudentConfig(ModelConfig):
 class TeacherConfig(ModelConfig):
     """A model to learn from. Commands that need no forward pass accept a teacher without `model`."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Name
     weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     loss: LossName = "prefix_kl"
     source: Literal["cache"] = "cache"
 
 
-class CorpusConfig(Settings):
-    """Text to train on: files or globs (parquet, arrow, jsonl, txt; local or fsspec URLs)."""
+class TextPlace(Settings):
+    """Where documents are: files or a dataset of the hub, and the column that holds their text or chats."""
 
-    files: tuple[str, ...] = Field(min_length=1)
-    text_column: str = "text"
+    files: Filled[NotEmpty] | None = Field(default=None, description="paths, folders, globs, fsspec URLs")
+    dataset: NotEmpty | None = Field(default=None, description="a hub id or folder for the package `datasets`")
+    subset: NotEmpty | None = None
+    split: NotEmpty | None = Field(default=None, description="default: train")
+    revision: NotEmpty | None = None
+    text_column: NotEmpty | None = Field(default=None, description="default: text")
+    messages_column: NotEmpty | None = Field(default=None, description="a column of chats, in place of text")
+
+    @property
+    def column(self) -> str:
+        """The column to read."""
+        return self.messages_column or self.text_column or "text"
+
+    @model_validator(mode="after")
+    def _one_place_and_one_column(self) -> Self:
+        if self.files and self.dataset is not None:
+            raise ValueError(
+                "has both `files` and `dataset`: remove one, or make each a source of its own in `sources`"
+            )
+        if self.text_column is not None and self.messages_column is not None:
+            raise ValueError("has both `text_column` and `messages_column`: a document is a text or a chat, remove one")
+        keys = [key for key in ("subset", "split", "revision") if getattr(self, key) is not None]
+        if keys and self.dataset is None:
+            raise ValueError(f"{', '.join(keys)}: only for a `dataset`, remove it or name one")
+        return self
+
+
+class EvaluationSetConfig(TextPlace):
+    """Texts that the student will be judged on, so that it should not be trained on them."""
+
+    name: Name
+
+    @model_validator(mode="after")
+    def _has_a_place(self) -> Self:
+        if not self.files and self.dataset is None:
+            raise ValueError(f"source {self.name} has neither `files` nor a `dataset`: add one")
+        return self
+
+
+class SourceConfig(EvaluationSetConfig):
+    """One part of the corpus, with a weight of its own and the teachers that read it."""
+
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    teachers: Filled[str] | None = Field(default=None, description="default: all")
+
+    def is_read_by(self, teacher: str) -> bool:
+        """Whether the teacher of this name learns the student from this source."""
+        return self.teachers is None or teacher in self.teachers
+
+
+Named = TypeVar("Named", bound=EvaluationSetConfig)
+
+
+class CorpusConfig(TextPlace):
+    """Text to train on: one place written here, or a list of `sources`. Everybody else reads `parts`."""
+
+    sources: Filled[SourceConfig] | None = None
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    bad_rows: Literal["report", "error"] = Field(default="report", description="error: the first one ends the command")
+    evaluation_sets: Filled[EvaluationSetConfig] | None = Field(
+        default=None, description="texts that the corpus is searched for"
+    )
+
+    @property
+    def parts(self) -> tuple[SourceConfig, ...]:
+        """The sources; the short form is one that is named `corpus`."""
+        return self.sources or (SourceConfig(name="corpus", **{key: getattr(self, key) for key in _PLACE_KEYS}),)
+
+    @field_validator("sources", "evaluation_sets")
+    @classmethod
+    def _names_differ(cls, sources: tuple[Named, ...] | None) -> tuple[Named, ...] | None:
+        names = [source.name for source in sources or ()]
+        if len(set(names)) < len(names):
+            raise ValueError(f"source names must differ, got {names}")
+        return sources
+
+    @model_validator(mode="after")
+    def _has_one_form(self) -> Self:
+        here = [key for key in _PLACE_KEYS if getattr(self, key)]
+        if self.sources and here:
+            raise ValueError(f"has `sources` and beside them {', '.join(here)}: move these into a source")
+        if not self.sources and not self.files and self.dataset is None:
+            raise ValueError("names no text: add `files`, a `dataset` or `sources`")
+        return self
+
+
+_PLACE_KEYS = tuple(TextPlace.model_fields)
 
 
 class WindowsConfig(Settings):
@@ -75,6 +165,54 @@ class WindowsConfig(Settings):
 
     max_bytes: Annotated[int, Field(ge=16)] = 4096
     windows_per_shard: Positive = 4096
+
+
+class PrepareConfig(Settings):
+    """Where and with what the corpus is encoded and aligned; the result does not depend on it."""
+
+    runner: Literal["threads", "ray"] = Field(default="threads", description="ray: the cluster that RAY_ADDRESS names")
+    threads: Annotated[int, Field(ge=0)] = Field(default=0, description="of this process; 0 for its cores, at most 8")
+    encoder: Literal["auto", "tokenizers"] = Field(
+        default="auto", description="auto: gigatoken where it is proved to give the same ids, else tokenizers"
+    )
+
+    @model_validator(mode="after")
+    def _threads_are_used(self) -> Self:
+        if self.runner == "ray" and self.threads:
+            raise ValueError("prepare.threads is for `runner: threads`; Ray uses all CPUs of its cluster: remove it")
+        return self
+
+
+class ScreeningConfig(Settings):
+    """What is done about documents that the corpus has nearly twice, and about texts of evaluation sets in it."""
+
+    near_duplicates: Literal["report", "drop", "off"] = Field(
+        default="report", description="drop: training documents that are nearly the same as one that stays are left out"
+    )
+    threshold: Annotated[float, Field(ge=LOWEST_THRESHOLD, le=1)] | None = Field(
+        default=None, description="the similarity (Jaccard, of runs of five words) of near-duplicates; default: 0.8"
+    )
+    overlap: Literal["report", "drop"] | None = Field(
+        default=None, description="for corpus.evaluation_sets; drop: training documents are left out; default: report"
+    )
+    ngram: Annotated[int, Field(ge=4)] | None = Field(
+        default=None, description="words in a run that an evaluation set and a document share; default: 13"
+    )
+
+    @model_validator(mode="after")
+    def _threshold_is_used(self) -> Self:
+        if self.near_duplicates == "off" and self.threshold is not None:
+            raise ValueError("screening.threshold is for near_duplicates, which is `off`: remove one of the two")
+        return self
+
+
+class ChatsConfig(Settings):
+    """How chats are rendered, by each model's own template."""
+
+    thinking: Literal["keep", "drop"] = Field(default="keep", description="thoughts of the assistant before it answers")
+    day: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")] = Field(
+        default="2024-07-26", description="today's date, for templates that write it"
+    )
 
 
 class ProjectionConfig(Settings):
@@ -119,12 +257,15 @@ class EvaluationConfig(Settings):
 class RunConfig(Settings):
     """Everything about one run."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "run"
+    name: Name = "run"
     workspace: Path = Path("workspace")
     student: StudentConfig
     teachers: tuple[TeacherConfig, ...] = Field(min_length=1)
     corpus: CorpusConfig | None = None
     windows: WindowsConfig = WindowsConfig()
+    screening: ScreeningConfig = ScreeningConfig()
+    prepare: PrepareConfig = PrepareConfig()
+    chats: ChatsConfig = ChatsConfig()
     projection: ProjectionConfig = ProjectionConfig()
     cache: CacheConfig = CacheConfig()
     training: TrainingSettings = TrainingSettings()
@@ -155,6 +296,25 @@ class RunConfig(Settings):
                     f"{self.cache.top_k}: set `cache.top_k: 0` (keeps the whole vocabulary, for small ones) or "
                     "`loss: prefix_kl`; a live teacher would serve it too, this version has cached teachers only"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _overlap_has_sets(self) -> "RunConfig":
+        keys = [f"screening.{key}" for key in ("overlap", "ngram") if getattr(self.screening, key) is not None]
+        if keys and self.corpus is not None and not self.corpus.evaluation_sets:
+            raise ValueError(f"{', '.join(keys)}: for evaluation sets, add corpus.evaluation_sets or remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _sources_and_teachers_meet(self) -> "RunConfig":
+        teachers, sources = [teacher.name for teacher in self.teachers], self.corpus.parts if self.corpus else ()
+        for source in sources:
+            unknown = [name for name in source.teachers or () if name not in teachers]
+            if unknown:
+                raise ValueError(f"source {source.name}: there is no teacher {', '.join(unknown)}, only {teachers}")
+        for name in teachers if sources else ():
+            if not any(source.is_read_by(name) for source in sources):
+                raise ValueError(f"teacher {name} reads no source of the corpus: add it to a source or remove it")
         return self
 
 

@@ -15,10 +15,12 @@ def is_users_to_fix(error: BaseException) -> bool:
     from flows.quickstart.teacher import QuickstartError
     from flows.server import ServerError
     from trainer.run import TrainerError
+    from xtoken_core.chats import ChatError
     from xtoken_core.vocabulary import VocabularyError
 
     kinds = (
         ArtifactError,
+        ChatError,
         ConfigError,
         CorpusError,
         InspectError,

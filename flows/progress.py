@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Lock
 from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
@@ -85,10 +86,12 @@ def progress(title: str, total: int) -> Iterator[Advance]:
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(title, total=total)
+        lock = Lock()  # shards in the making in several threads tell of their progress
 
         def advance(count: int) -> None:
-            bar.advance(task, count)
-            reporter.advance(count)
+            with lock:
+                bar.advance(task, count)
+                reporter.advance(count)
 
         yield advance
     reporter.report()

@@ -9,9 +9,9 @@ from flows.build_projection import projection_rows
 from flows.cache_teacher import cache_rows
 from flows.config import RunConfig
 from flows.prepare import alignment_rows
-from flows.report.examples import aligned_examples, chunk_lengths
+from flows.report.examples import aligned_examples, chunk_sizes
 from flows.report.run import Curve, RunReport, Table, curve_figure, write_report
-from flows.resolve import load_tokenizer
+from flows.resolve import tokenizer_of
 from flows.runs import RunData
 from flows.summary import Summary, Training
 from flows.trainings import READABLE
@@ -31,8 +31,8 @@ def write_run_report(path: Path, config: RunConfig, data: RunData, summary: Summ
 
 def _report(config: RunConfig, data: RunData, summary: Summary) -> RunReport:
     first = data.prepared.teachers[0].alignments
-    student = load_tokenizer(config.student.tokenizer_reference).vocabulary
-    teacher = load_tokenizer(config.teachers[0].tokenizer_reference).vocabulary
+    student = tokenizer_of(config.student).vocabulary
+    teacher = tokenizer_of(config.teachers[0]).vocabulary
     return RunReport(
         name=config.name,
         config_yaml=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False),
@@ -42,7 +42,7 @@ def _report(config: RunConfig, data: RunData, summary: Summary) -> RunReport:
         summary=json.loads(summary.model_dump_json(exclude_none=True)),
         tables=_tables(data, summary),
         examples=aligned_examples(first, student, teacher, EXAMPLES),
-        chunk_lengths=chunk_lengths(first),
+        chunk_sizes=chunk_sizes(first, student),
     )
 
 

@@ -6,13 +6,20 @@ from typing import Any
 
 from flows.config import RunConfig, TeacherConfig
 from flows.prepare import Prepared, PreparedTeacher
-from flows.resolve import load_tokenizer, model_folder, tokenizer_folder
+from flows.resolve import model_folder, tokenizer_folder, tokenizer_of
 from flows.stages.caches import cache_spec
-from flows.trainings import CE, checkpoint_to_evaluate, run_folder, training_settings
+from flows.trainings import CE, checkpoint_to_evaluate, run_folder, source_weights, training_settings
 from storage.artifact import Artifact
 from storage.vocabularies import store_vocabulary, vocabulary_spec
 from storage.workspace import Workspace
-from trainer.job import Architecture, EvaluateJob, StudentInputs, TeacherInputs, TrainingSettings, TrainJob
+from trainer.job import (
+    Architecture,
+    EvaluateJob,
+    StudentInputs,
+    TeacherInputs,
+    TrainingSettings,
+    TrainJob,
+)
 from xtoken_core.tokenizer import Tokenizer
 
 
@@ -53,7 +60,7 @@ def evaluate_job(config: RunConfig, prepared: Prepared) -> EvaluateJob:
         checkpoint=checkpoint_to_evaluate(config),
         windows=prepared.windows.folder,
         student_tokens=prepared.student_tokens.folder,
-        student_vocabulary=_vocabulary_folder(config, load_tokenizer(config.student.tokenizer_reference)),
+        student_vocabulary=_vocabulary_folder(config, tokenizer_of(config.student)),
         max_length=config.student.max_length,
         batch_windows=config.training.micro_batch_windows,
         tasks=config.evaluation.tasks,
@@ -64,7 +71,7 @@ def evaluate_job(config: RunConfig, prepared: Prepared) -> EvaluateJob:
 def _teacher_fingerprints(
     config: RunConfig, teacher: TeacherConfig, data: PreparedTeacher, projections: dict[str, Artifact]
 ) -> dict[str, str | None]:
-    tokenizer = load_tokenizer(teacher.tokenizer_reference)
+    tokenizer = tokenizer_of(teacher)
     return {
         "alignments": data.alignments.manifest.fingerprint,
         "cache": cache_spec(config, teacher, tokenizer, data.tokens.manifest.fingerprint).fingerprint,
@@ -81,17 +88,17 @@ def _job(
         student_tokens=data.prepared.student_tokens.folder,
         student=_student_inputs(config),
         teachers=teachers,
+        source_weights=source_weights(config),
         settings=settings,
     )
 
 
 def _student_inputs(config: RunConfig) -> StudentInputs:
-    reference = config.student.tokenizer_reference
     return StudentInputs(
         model=model_folder(config.student.model) if config.student.model else None,
         architecture=config.student.architecture or Architecture(),
-        tokenizer=tokenizer_folder(reference),
-        vocabulary=_vocabulary_folder(config, load_tokenizer(reference)),
+        tokenizer=tokenizer_folder(config.student.tokenizer_reference),
+        vocabulary=_vocabulary_folder(config, tokenizer_of(config.student)),
         max_length=config.student.max_length,
     )
 
@@ -104,7 +111,7 @@ def _teacher_inputs(config: RunConfig, data: RunData, index: int) -> TeacherInpu
         loss=teacher.loss,
         alignments=data.prepared.teachers[index].alignments.folder,
         cache=data.caches[teacher.name].folder,
-        vocabulary=_vocabulary_folder(config, load_tokenizer(teacher.tokenizer_reference)),
+        vocabulary=_vocabulary_folder(config, tokenizer_of(teacher)),
         projection=data.projections[teacher.name].folder if teacher.loss == "p_kl" else None,
     )
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from flows.config import RunConfig, TeacherConfig
 from flows.prepare import Prepared
-from flows.resolve import load_tokenizer
+from flows.resolve import tokenizer_of
 from flows.runs import RunData
 from flows.stopwatch import Stopwatch
 from flows.trainings import CE, DISTILLED
@@ -87,7 +87,7 @@ def teacher_bits_per_byte(config: RunConfig, data: RunData, teacher: TeacherConf
     the log counts; nan where there is none.
     """
     (tokens,) = [prepared.tokens for prepared in data.prepared.teachers if prepared.name == teacher.name]
-    vocabulary = load_tokenizer(teacher.tokenizer_reference).vocabulary
+    vocabulary = tokenizer_of(teacher).vocabulary
     scores = _Scores()
     for shard in range(len(tokens)):
         students = _students_windows(data.prepared, shard, config.student.max_length)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from flows.config import RunConfig
 from storage.workspace import Workspace
-from trainer.job import TrainingSettings
+from trainer.job import SourceWeight, TrainingSettings
 
 CE = "ce"
 DISTILLED = "distilled"
@@ -24,6 +24,12 @@ def training_settings(config: RunConfig) -> dict[str, TrainingSettings]:
         settings[CE] = config.training.model_copy(update=alone)
     settings[DISTILLED] = config.training
     return settings
+
+
+def source_weights(config: RunConfig) -> tuple[SourceWeight, ...]:
+    """How often an epoch takes the windows of each source of the corpus."""
+    parts = config.corpus.parts if config.corpus else ()
+    return tuple(SourceWeight(name=part.name, weight=part.weight) for part in parts)
 
 
 def checkpoint_to_evaluate(config: RunConfig) -> Path:

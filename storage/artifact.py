@@ -2,16 +2,18 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from pydantic import ValidationError
 
+from storage.columns import single_chunk
 from storage.digests import file_digest, remember
 from storage.errors import ArtifactError, StorageError
-from storage.files import atomic_path, remove_leftovers, write_atomic
+from storage.files import atomic_path, link_or_copy, remove_leftovers, write_atomic
 from storage.hashing import bytes_checksum, file_checksum, fingerprint
 from storage.manifest import MANIFEST_NAME, FileEntry, Manifest, environment, now
 
@@ -42,7 +44,7 @@ def one_batch(table: pa.Table) -> pa.RecordBatch:
         StorageError: if a column is too large for that (2 GB of text, 2^31 list values).
     """
     try:
-        columns = [column.combine_chunks() for column in table.columns]
+        columns = [single_chunk(column) for column in table.columns]
     except pa.ArrowInvalid as error:
         raise StorageError(f"a shard's column is too large ({error}): lower `windows.windows_per_shard`") from error
     return pa.RecordBatch.from_arrays(columns, schema=table.schema)
@@ -82,16 +84,19 @@ class ArtifactSpec:
     """Which artifact is wanted: its kind and everything that determines its content.
 
     `algorithm_version` is raised by a fix that changes the content, so that older files are not taken for the new ones.
+    `inputs` determine every shard; `upstream` names what the shards are made from, one by one, which each shard's own
+    key says too: two artifacts that differ only there hold equal shards under equal keys.
     """
 
     kind: str
     algorithm_version: int
     inputs: Mapping[str, Any]
+    upstream: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
         """The name of the artifact's folder."""
-        return fingerprint([self.kind, self.algorithm_version, dict(self.inputs)])
+        return fingerprint([self.kind, self.algorithm_version, {**self.inputs, **self.upstream}])
 
 
 def damage(folder: Path, entry: FileEntry, fresh: bool = False) -> str | None:
@@ -154,16 +159,43 @@ def open_artifact(folder: Path, kind: str) -> Artifact:
     return Artifact(folder, manifest)
 
 
+@dataclass(frozen=True)
+class Found:
+    """An undamaged file of this artifact or of another."""
+
+    folder: Path
+    entry: FileEntry
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return self.folder / self.entry.name
+
+
+def _made_alike(manifest: Manifest, spec: ArtifactSpec) -> bool:
+    made = (manifest.kind, manifest.algorithm_version, manifest.inputs)
+    return made == (spec.kind, spec.algorithm_version, dict(spec.inputs))
+
+
+def _readable_manifest(folder: Path) -> Manifest | None:
+    try:
+        return read_manifest(folder)
+    except ArtifactError:
+        return None
+
+
 class ArtifactWriter:
     """Writes the files of one artifact, each once, and the manifest last.
 
     Every file gets a receipt (`<name>.json`) after it is safely on the disk, so that a stage that was killed goes on
-    where it stopped: `finished` says which files need no work. The caller holds the artifact's lock meanwhile.
+    where it stopped: `find` says which files need no work, because they are there or because another artifact on the
+    same `shelf` has them. The caller holds the artifact's lock meanwhile.
     """
 
-    def __init__(self, folder: Path, spec: ArtifactSpec) -> None:
+    def __init__(self, folder: Path, spec: ArtifactSpec, shelf: Path | None = None) -> None:
         self.folder = folder
         self.spec = spec
+        self.shelf = shelf
 
     def complete(self) -> Artifact | None:
         """The artifact if it is finished and undamaged; a damaged one loses its manifest and is said to be so."""
@@ -187,6 +219,37 @@ class ArtifactWriter:
             return None
         return entry
 
+    def find(self, name: str, key: str) -> Found | None:
+        """File `name` if it was made from `key` and is undamaged, else the like of it that a sibling has."""
+        entry = self.finished(name, key)
+        if entry is not None:
+            return Found(self.folder, entry)
+        sibling = self._siblings.get(key)
+        return None if sibling is None or damage(sibling.folder, sibling.entry) else sibling
+
+    def take(self, name: str, found: Found) -> FileEntry:
+        """Make what `find` found a file of this artifact, if it is not yet.
+
+        Nothing is copied where the file system has hard links. Files are replaced and never written into, so that
+        neither artifact can change the other's.
+        """
+        if found.folder == self.folder:
+            return found.entry
+        with atomic_path(self.folder / name) as temporary:
+            link_or_copy(found.path, temporary)
+        remember(found.path, found.entry.checksum)  # a link changes the time of the last change
+        return self._enter(name, found.entry.key, found.entry.rows, found.entry.checksum, found.entry.stats)
+
+    @cached_property
+    def _siblings(self) -> dict[str, Found]:
+        """Key -> file of the finished artifacts on the shelf that differ only in what they were made from."""
+        found = {}
+        for path in sorted(self.shelf.rglob(MANIFEST_NAME)) if self.shelf and self.spec.upstream else ():
+            manifest = _readable_manifest(path.parent)
+            if manifest is not None and _made_alike(manifest, self.spec):
+                found.update({entry.key: Found(path.parent, entry) for entry in manifest.files})
+        return found
+
     def write_table(self, name: str, key: str, table: pa.Table, stats: Mapping[str, float] | None = None) -> FileEntry:
         """Write a table as one uncompressed record batch, so that readers map it without copying."""
         batch = one_batch(table)
@@ -209,6 +272,7 @@ class ArtifactWriter:
             fingerprint=self.spec.fingerprint,
             algorithm_version=self.spec.algorithm_version,
             inputs=dict(self.spec.inputs),
+            upstream=dict(self.spec.upstream),
             files=tuple(entries),
             stats=dict(stats or {}),
             environment=environment(),

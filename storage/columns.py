@@ -10,6 +10,11 @@ from xtoken_core.ragged import Ragged
 MAX_VALUES = 2**31 - 1
 
 
+def single_chunk(column: pa.ChunkedArray) -> pa.Array:
+    """The values as one array; what is one already is not copied (`combine_chunks` alone would)."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
 def to_list_array(rows: Ragged) -> pa.ListArray:
     """A list column with one list per row (StorageError if the rows hold more values than a column can)."""
     first, last = rows.offsets[0], rows.offsets[-1]
@@ -18,11 +23,18 @@ def to_list_array(rows: Ragged) -> pa.ListArray:
 
 def from_list_column(column: pa.ChunkedArray) -> Ragged:
     """The rows of a list column; numbers stay where they are (a mapped file, read-only), booleans are unpacked."""
-    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    array = single_chunk(column)
     offsets = array.offsets.to_numpy().astype(np.int64)
     values = array.flatten()
     is_bool = pa.types.is_boolean(values.type)
     return Ragged(values.to_numpy(zero_copy_only=not is_bool), offsets - offsets[0])
+
+
+def from_string_column(column: pa.ChunkedArray) -> Ragged:
+    """The UTF-8 of each string (uint8), where it lies; nulls are empty."""
+    array = single_chunk(column)
+    offsets = np.frombuffer(array.buffers()[1], np.int32, len(array) + 1, 4 * array.offset).astype(np.int64)
+    return Ragged(np.frombuffer(array.buffers()[2] or b"", np.uint8), offsets)
 
 
 def to_nested_array(values: np.ndarray, offsets: np.ndarray) -> pa.ListArray:
@@ -34,7 +46,7 @@ def to_nested_array(values: np.ndarray, offsets: np.ndarray) -> pa.ListArray:
 
 def from_nested_column(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     """`to_nested_array` backwards: values [total, k] without copying, offsets [rows + 1]."""
-    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    array = single_chunk(column)
     offsets = array.offsets.to_numpy().astype(np.int64)
     inner = array.flatten()
     values = inner.flatten().to_numpy(zero_copy_only=True)

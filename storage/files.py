@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -37,7 +38,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         StorageError: for any refusal of the file system, naming the cause and the remedy.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -55,6 +56,15 @@ def write_atomic(path: Path, data: bytes) -> None:
     """Write `data` to `path` atomically (see `atomic_path`)."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """A second name for the file `source`, a copy of it where the file system has no hard links."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -32,7 +32,10 @@ class FileEntry(BaseModel):
 
 
 class Manifest(BaseModel):
-    """All of an artifact: what determines it (`inputs`), what it holds (`files`), what was counted (`stats`)."""
+    """All of an artifact: what determines it (`inputs`, `upstream`), its `files`, and what was counted (`stats`).
+
+    See `storage.artifact.ArtifactSpec` for the difference between the first two.
+    """
 
     model_config = _SETTINGS
 
@@ -40,6 +43,7 @@ class Manifest(BaseModel):
     fingerprint: str
     algorithm_version: int
     inputs: dict[str, Any]
+    upstream: dict[str, Any] = Field(default_factory=dict)
     files: tuple[FileEntry, ...]
     stats: dict[str, Any] = Field(default_factory=dict)
     environment: dict[str, str] = Field(default_factory=dict)

@@ -6,19 +6,39 @@ WINDOWS = pa.schema(
     [
         ("window_id", pa.uint64()),
         ("doc_id", pa.uint64()),  # hash of the document's bytes: copies of a document share it
-        ("source", pa.string()),
+        ("source", pa.string()),  # the name of the source in the config
         ("split", pa.string()),  # "train" or "heldout", by document hash
         ("byte_start", pa.int64()),
         ("byte_end", pa.int64()),
-        ("text", pa.string()),
+        ("text", pa.string()),  # null for a chat
+        ("messages", pa.string()),  # of a chat, as JSON; else null
     ]
 )
+
+# One row per part of a document: what of it is in one shard of the windows.
+SCREENING = pa.schema(
+    [
+        ("doc_id", pa.uint64()),
+        ("split", pa.string()),
+        ("byte_start", pa.int64()),  # where the part begins in its document
+        ("rows", pa.int32()),  # of the windows shard; the parts cover it in order
+        ("bytes", pa.int64()),
+        ("signature", pa.list_(pa.uint32(), 64)),  # smallest parts of a document's are the document's
+        ("shared_sets", pa.list_(pa.string())),  # evaluation sets that have a passage of the part
+        ("shared_texts", pa.list_(pa.string())),  # the first such passage, for each of them
+    ]
+)
+
+# One row per window that no model reads, sorted by id.
+DROPPED = pa.schema([("window_id", pa.uint64()), ("reason", pa.string())])
 
 TOKENS = pa.schema(
     [
         ("window_id", pa.uint64()),
         ("ids", pa.list_(pa.int32())),
         ("loss_mask", pa.list_(pa.bool_())),
+        ("segment_ends", pa.list_(pa.int32())),  # of a chat: template, content, template, ...; none for a text
+        ("segment_leads", pa.list_(pa.int32())),  # bytes of a segment's first token that belong to the one before
     ]
 )
 

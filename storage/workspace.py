@@ -15,6 +15,9 @@ class Workspace:
     def windows(self, spec: ArtifactSpec) -> Path:
         return self.root / "windows" / spec.fingerprint
 
+    def screening(self, spec: ArtifactSpec) -> Path:
+        return self.root / "screenings" / spec.fingerprint
+
     def tokens(self, spec: ArtifactSpec) -> Path:
         return self.root / "tokens" / spec.fingerprint
 
@@ -29,6 +32,13 @@ class Workspace:
 
     def vocabulary(self, spec: ArtifactSpec) -> Path:
         return self.root / "vocabularies" / spec.fingerprint
+
+    def report(self, spec: ArtifactSpec, name: str) -> Path:
+        return self.root / "reports" / name / spec.fingerprint
+
+    def shelf(self, artifact: Path) -> Path:
+        """The folder that holds all artifacts of the kind of this one."""
+        return self.root / artifact.relative_to(self.root).parts[0]
 
     def run(self, name: str) -> Path:
         return self.root / "runs" / name

@@ -18,7 +18,8 @@ from xtoken_core.vocabulary import VocabularyError
 METASPACE = "▁"
 
 REMEDY = (
-    "Use a tokenizer of the byte-level BPE or the SentencePiece family, or load this one with lossy=True: then text "
+    "Use a tokenizer of the byte-level BPE or the SentencePiece family, or load this one with lossy=True (in a config "
+    "`tokenizer_lossy: true`): then text "
     "that it loses or changes is in chunks that are not exact."
 )
 

@@ -1,5 +1,7 @@
 """What lies at a path of a workspace, and whether it is whole: `xtoken inspect PATH`."""
 
-from flows.inspect.dispatch import InspectError, inspect_path
+from flows.inspect.dispatch import inspect_path
+from flows.inspect.errors import InspectError
+from flows.inspect.windows import show_window
 
-__all__ = ["InspectError", "inspect_path"]
+__all__ = ["InspectError", "inspect_path", "show_window"]

@@ -13,11 +13,13 @@ from storage.manifest import MANIFEST_NAME, FileEntry, Manifest
 
 _OWNERS = {
     "windows": "prepare",
+    "screenings": "prepare",
     "tokens": "prepare",
     "alignments": "prepare",
+    "report": "prepare",
     "cache": "cache-teacher",
     "projection": "build-projection",
-    "vocabulary": "distill",
+    "vocabulary": "prepare",
 }
 
 

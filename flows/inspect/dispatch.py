@@ -6,14 +6,10 @@ from pathlib import Path
 from rich.console import RenderableType
 
 from flows.inspect.artifacts import is_artifact, is_unfinished, show_artifact, show_shard, show_unfinished
+from flows.inspect.errors import InspectError
 from flows.inspect.models import is_checkpoint, show_checkpoint
 from flows.inspect.runs import is_run, is_training, show_run, show_training
 from flows.inspect.workspaces import is_workspace, show_workspace
-
-
-class InspectError(ValueError):
-    """A path that holds nothing of ours; the message says what was expected and what was found."""
-
 
 # In this order: a finished artifact has shards too, and a run folder lies in a workspace.
 _FOLDERS: tuple[tuple[Callable[[Path], bool], Callable[[Path], RenderableType]], ...] = (

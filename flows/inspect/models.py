@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from flows.inspect.values import facts, size, verdict
 from storage.digests import file_digest
+from xtoken_core.tokenizer_files import find_source
 
 _CONFIG = "config.json"
 _STATE = "trainer_state.json"
@@ -35,7 +36,7 @@ def show_checkpoint(folder: Path) -> RenderableType:
         "parameters": f"{sum(counts.values()):,} ({', '.join(f'{n:,} {dtype}' for dtype, n in counts.items())})",
         "vocabulary": config.get("vocab_size", "?"),
         **{name: config[name] for name in _SHAPE if name in config},
-        "tokenizer": "with it" if (folder / "tokenizer.json").is_file() else "not in this folder",
+        "tokenizer": "with it" if find_source(folder) else "not in this folder",
         "size": size(sum(path.stat().st_size for path in folder.iterdir() if path.is_file())),
     }
     unchecked = Text(f"no {_STATE} with checksums: nothing to check the files against", "yellow")

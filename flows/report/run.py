@@ -9,10 +9,12 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from flows.report.examples import LONGEST, AlignedExample, ChunkLengths
+from flows.report.examples import AlignedExample
+from flows.report.histograms import tokens_per_chunk
 from flows.report.pages import render
-from flows.report.plots import Line, bar_plot, inline_svg, line_plot, png
+from flows.report.plots import Line, inline_svg, line_plot, png
 from storage.files import write_atomic
+from xtoken_core.chunk_sizes import ChunkSizes
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class RunReport:
     summary: Mapping[str, Any]
     tables: tuple[Table, ...]
     examples: tuple[AlignedExample, ...]
-    chunk_lengths: ChunkLengths
+    chunk_sizes: ChunkSizes
 
 
 def write_report(path: Path, report: RunReport) -> None:
@@ -73,8 +75,8 @@ def report_html(report: RunReport) -> str:
         tiles=_tiles(report),
         curves=inline_svg(_curves(report), "Held-out bits per byte over the training steps"),
         losses=inline_svg(_losses(report), "Training cross-entropy over the training steps") if report.losses else "",
-        histogram=inline_svg(_histogram(report.chunk_lengths), "Chunks by length")
-        if report.chunk_lengths.chunks
+        histogram=inline_svg(tokens_per_chunk(report.chunk_sizes), "Chunks by length")
+        if report.chunk_sizes.chunks
         else "",
         summary=json.dumps(report.summary, indent=2, ensure_ascii=False, default=str),
     )
@@ -111,9 +113,9 @@ def _tiles(report: RunReport) -> list[tuple[str, str, str]]:
         (f"{bits:.3f}", f"teacher {name}", "bits per byte, in its own tokens")
         for name, bits in _finite(report.teachers).items()
     ]
-    lengths = report.chunk_lengths
-    share = lengths.one_to_one / max(lengths.chunks, 1)
-    return [*students, *teachers, (f"{share:.1%}", "chunks of one token each", f"of {lengths.chunks:,} chunks")]
+    sizes = report.chunk_sizes
+    share = sizes.one_to_one / max(sizes.chunks, 1)
+    return [*students, *teachers, (f"{share:.1%}", "chunks of one token each", f"of {sizes.chunks:,} chunks")]
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float]:
@@ -129,12 +131,3 @@ def _curves(report: RunReport) -> Figure:
 def _losses(report: RunReport) -> Figure:
     lines = [Line(curve.name, curve.steps, curve.values) for curve in report.losses]
     return line_plot(lines, {}, "step", "training cross-entropy, nats per token")
-
-
-def _histogram(lengths: ChunkLengths) -> Figure:
-    sides = {"student tokens": lengths.student, "teacher tokens": lengths.teacher}
-    seen = [length for length in range(LONGEST + 1) if any(counts[length] for counts in sides.values())]
-    classes = range(min(seen), max(seen) + 1)
-    labels = [f"{length}+" if length == LONGEST else str(length) for length in classes]
-    shown = {side: [counts[length] for length in classes] for side, counts in sides.items()}
-    return bar_plot(labels, shown, "tokens in a chunk", "chunks")

@@ -44,9 +44,11 @@ def build_cache(config: RunConfig, teacher: TeacherConfig, tokenizer: Tokenizer,
     def make(index: int, advance: Advance) -> ShardContent:
         return forward.shard(tokens.table(index), advance)
 
+    workspace = Workspace(config.workspace)
+    folder = workspace.cache(spec)
     stage = ShardStage(
         title=f"cache {teacher.name}",
-        writer=ArtifactWriter(Workspace(config.workspace).cache(spec), spec),
+        writer=ArtifactWriter(folder, spec, workspace.shelf(folder)),
         keys=[shard.checksum for shard in tokens.manifest.shards],
         units=[int(shard.stats["tokens"]) for shard in tokens.manifest.shards],
         make=make,
@@ -61,7 +63,6 @@ def build_cache(config: RunConfig, teacher: TeacherConfig, tokenizer: Tokenizer,
 def cache_spec(config: RunConfig, teacher: TeacherConfig, tokenizer: Tokenizer, tokens: str) -> ArtifactSpec:
     """Which cache a teacher needs; `tokens` is the fingerprint of its tokens artifact. Nothing is computed."""
     inputs = {
-        "tokens": tokens,
         "teacher": weights_digest(teacher_folder(teacher)),
         "tokenizer": tokenizer_fingerprint(tokenizer),
         "max_length": teacher.max_length,
@@ -69,7 +70,7 @@ def cache_spec(config: RunConfig, teacher: TeacherConfig, tokenizer: Tokenizer, 
         "top_k": config.cache.top_k,
         "codec": config.cache.codec,
     }
-    return ArtifactSpec(KIND, ALGORITHM_VERSION, inputs)
+    return ArtifactSpec(KIND, ALGORITHM_VERSION, inputs, upstream={"tokens": tokens})
 
 
 @dataclass

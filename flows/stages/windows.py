@@ -1,10 +1,12 @@
-"""Corpus -> windows: documents cut into slices, before any tokenizer sees them."""
+"""Corpus -> windows: documents cut into slices, before any tokenizer sees them.
+
+Shards follow the files of the corpus. Beside the shards of a file lies `reading-NNNNN.json`: how many documents it
+gave, and what it held that is none. It is written last, so that it also says that the file's shards are all there.
+"""
 
 import logging
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from itertools import islice, pairwise
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -13,35 +15,21 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows.config import RunConfig
-from flows.corpus import Source, corpus_of, find_sources, read_documents
+from flows.corpus import BadRows, SourceFile, corpus_of, find_sources, read_documents
 from flows.errors import CorpusError
 from flows.progress import progress
 from flows.sharding import worth_retrying
+from flows.stages.documents import Cutter, shards_of
 from storage.artifact import Artifact, ArtifactSpec, ArtifactWriter, read_table, shard_name
-from storage.hashing import hash64
 from storage.lock import artifact_lock
 from storage.manifest import FileEntry
-from storage.schemas import WINDOWS
+from storage.windows import KIND, Reading, occurrences_agree, read_reading
 from storage.workspace import Workspace
-from xtoken_core.windows import window_ends
+from xtoken_core.occurrences import Occurrences
 
 logger = logging.getLogger(__name__)
 
-KIND = "windows"
-ALGORITHM_VERSION = 2
-
-
-@dataclass(frozen=True)
-class Window:
-    """One row of the windows table."""
-
-    window_id: int
-    doc_id: int
-    source: str
-    split: str
-    byte_start: int
-    byte_end: int
-    text: str
+ALGORITHM_VERSION = 3
 
 
 def build_windows(config: RunConfig) -> Artifact:
@@ -50,106 +38,109 @@ def build_windows(config: RunConfig) -> Artifact:
     Raises:
         CorpusError: if the corpus is missing, unreadable or without any text.
     """
-    sources = find_sources(corpus_of(config))
-    spec = ArtifactSpec(KIND, ALGORITHM_VERSION, _inputs(config, sources))
-    writer = ArtifactWriter(Workspace(config.workspace).windows(spec), spec)
+    files = find_sources(corpus_of(config))
+    spec = ArtifactSpec(KIND, ALGORITHM_VERSION, _inputs(config), {"files": [file.key for file in files]})
+    workspace = Workspace(config.workspace)
+    folder = workspace.windows(spec)
+    writer = ArtifactWriter(folder, spec, workspace.shelf(folder))
     with artifact_lock(writer.folder):
         artifact = writer.complete()
         if artifact is not None:
             logger.info("windows: reused %s", writer.folder)
             return artifact
-        return _WindowsStage(config, writer).run(sources)
+        return _WindowsStage(config, writer).run(files)
 
 
-def _inputs(config: RunConfig, sources: list[Source]) -> dict[str, object]:
-    corpus = corpus_of(config)
-    return {
-        "sources": [[source.name, source.digest] for source in sources],
-        "text_column": corpus.text_column,
-        "holdout": corpus.holdout,
-        "windows": config.windows.model_dump(),
-    }
+def _inputs(config: RunConfig) -> dict[str, object]:
+    return {"holdout": corpus_of(config).holdout, "windows": config.windows.model_dump()}
 
 
 @dataclass
 class _WindowsStage:
-    """One pass over the sources in order. Copies of a document are numbered over the whole corpus, hence the order."""
+    """One pass over the files in order. Copies of a document are numbered over the whole corpus, hence the order."""
 
     config: RunConfig
     writer: ArtifactWriter
-    entries: list[FileEntry] = field(default_factory=list)
-    copies: Counter[int] = field(default_factory=Counter)
+    shards: list[FileEntry] = field(default_factory=list)
+    readings: list[FileEntry] = field(default_factory=list)
+    seen: Occurrences = field(default_factory=Occurrences)
 
-    def run(self, sources: list[Source]) -> Artifact:
-        with progress("windows", len(sources)) as advance:
-            for source in sources:
-                finished = self._finished(source)
-                self.entries += finished or make_window_shards.with_options(task_run_name=f"windows {source.name}")(
-                    self, source
-                )
-                self._count_copies(finished)
+    def run(self, files: list[SourceFile]) -> Artifact:
+        with progress("windows", len(files)) as advance:
+            for file in files:
+                if not self._reuse(file):
+                    make_window_shards.with_options(task_run_name=f"windows {file.name}")(self, file)
                 advance(1)
         self._check()
-        logger.info("windows: %d windows in %s", sum(entry.rows for entry in self.entries), self.writer.folder)
-        return self.writer.finish(self.entries)
+        logger.info("windows: %d windows in %s", sum(entry.rows for entry in self.shards), self.writer.folder)
+        return self.writer.finish([*self.shards, *self.readings])
 
-    def make(self, source: Source) -> list[FileEntry]:
-        """Write the shards of one source that are not there; the last one's receipt says that it is the last."""
-        entries: list[FileEntry] = []
+    def make(self, file: SourceFile) -> None:
+        """Write the shards of one file that are not there, each while the next is read, and then what was read."""
+        bad_rows = BadRows(fatal=corpus_of(self.config).bad_rows == "error")
+        cutter = Cutter(self.config, file.source, self.seen.copy())
+        tables = shards_of(cutter.tables(read_documents(file, bad_rows)), self.config.windows.windows_per_shard)
+        shards: list[Future[FileEntry]] = []
         reused = 0
-        for part, is_last in _parts(self._windows(source), self.config.windows.windows_per_shard):
-            entry = self._receipt(source, len(entries))
-            reused += entry is not None
-            entries.append(entry or self._write(source, len(entries), part, is_last))
+        with ThreadPoolExecutor(1, thread_name_prefix="writes") as pool:
+            for table in tables:
+                if len(shards) > 1:
+                    shards[-2].result()  # at most one is written and one waits, or memory would grow with the file
+                place = self._place(file, len(shards))
+                entry = self.writer.finished(*place)
+                reused += entry is not None
+                shards.append(pool.submit(self._write, *place, table, entry))
+        entries = [shard.result() for shard in shards]
         if reused:
-            logger.info("windows: reused %d of %d shards of %s", reused, len(entries), source.name)
-        return entries
+            logger.info("windows: reused %d of %d shards of %s", reused, len(entries), file.name)
+        bad_rows.log(file.name)
+        reading = _reading(file, len(entries), cutter, bad_rows).model_dump_json().encode()
+        self._enter(entries, self.writer.write_bytes(*self._end(file), reading), cutter.seen)
 
-    def _write(self, source: Source, index: int, part: list[Window], is_last: bool) -> FileEntry:
-        stats = {"sources": float(is_last), "bytes": sum(w.byte_end - w.byte_start for w in part)}
-        table = pa.Table.from_pylist([asdict(window) for window in part], schema=WINDOWS)
-        return self.writer.write_table(*self._place(source, index), table, stats)
+    def _write(self, name: str, key: str, table: pa.Table, entry: FileEntry | None) -> FileEntry:
+        stats = {"bytes": float(pc.sum(pc.subtract(table["byte_end"], table["byte_start"])).as_py())}
+        return entry or self.writer.write_table(name, key, table, stats)
 
-    def _receipt(self, source: Source, index: int) -> FileEntry | None:
-        return self.writer.finished(*self._place(source, index))
+    def _enter(self, shards: list[FileEntry], reading: FileEntry, seen: Occurrences) -> None:
+        self.shards += shards
+        self.readings.append(reading)
+        self.seen = seen
 
-    def _place(self, source: Source, index: int) -> tuple[str, str]:
-        """Name and key of a source's shard `index`, after the shards of the sources before."""
-        return shard_name(len(self.entries) + index), f"{source.digest}/{index}"
+    def _place(self, file: SourceFile, index: int) -> tuple[str, str]:
+        """Name and key of a file's shard `index`, after the shards of the files before."""
+        return shard_name(len(self.shards) + index), f"{file.key}/{index}"
 
-    def _windows(self, source: Source) -> Iterator[Window]:
-        corpus = corpus_of(self.config)
-        for text in read_documents(source, corpus.text_column):
-            document = text.encode()
-            doc_id = hash64(document)
-            copy = self.copies[doc_id]
-            self.copies[doc_id] += 1
-            split = "heldout" if doc_id < corpus.holdout * 2**64 else "train"
-            ends = window_ends(document, self.config.windows.max_bytes)
-            for start, end in pairwise([0, *ends]):
-                window_id = hash64(*(number.to_bytes(8, "little") for number in (doc_id, start, end, copy)))
-                yield Window(window_id, doc_id, source.name, split, start, end, document[start:end].decode())
+    def _end(self, file: SourceFile) -> tuple[str, str]:
+        return f"reading-{len(self.readings):05d}.json", file.key
 
-    def _finished(self, source: Source) -> list[FileEntry]:
-        """The receipts of a source whose shards are all there, else nothing."""
-        found: list[FileEntry] = []
-        while not found or not found[-1].stats["sources"]:
-            entry = self._receipt(source, len(found))
-            if entry is None:
-                return []
-            found.append(entry)
-        logger.info("windows: reused %d shard(s) of %s", len(found), source.name)
-        return found
+    def _reuse(self, file: SourceFile) -> bool:
+        """Enter a file whose shards are all there, in this artifact or in that of a smaller or larger corpus."""
+        places = self._places(file)
+        found = [self.writer.find(*place) for place in places]
+        if not places or any(one is None for one in found):
+            return False
+        *shards, reading = [one for one in found if one is not None]
+        seen = self.seen.copy()
+        if not all(occurrences_agree(read_table(shard.path), seen) for shard in shards):
+            return False
+        entries = [self.writer.take(name, one) for (name, _), one in zip(places, [*shards, reading], strict=True)]
+        logger.info("windows: reused %d shard(s) of %s", len(shards), file.name)
+        self._enter(entries[:-1], entries[-1], seen)
+        return True
 
-    def _count_copies(self, reused: list[FileEntry]) -> None:
-        for entry in reused:
-            table = read_table(self.writer.folder / entry.name)
-            firsts = table["doc_id"].to_numpy()[table["byte_start"].to_numpy() == 0]
-            self.copies.update(firsts.tolist())
+    def _places(self, file: SourceFile) -> list[tuple[str, str]]:
+        """Where the shards of a file and its reading belong, if it was read and is not to be refused."""
+        found = self.writer.find(*self._end(file))
+        if found is None:
+            return []
+        reading = read_reading(found.path)
+        if reading.bad_rows and corpus_of(self.config).bad_rows == "error":
+            return []
+        return [*(self._place(file, index) for index in range(reading.shards)), self._end(file)]
 
     def _check(self) -> None:
-        tables = [read_table(self.writer.folder / entry.name) for entry in self.entries]
-        ids = np.concatenate([table["window_id"].to_numpy() for table in tables])
+        tables = [read_table(self.writer.folder / entry.name) for entry in self.shards]
+        ids = np.concatenate([np.empty(0, np.uint64), *(table["window_id"].to_numpy() for table in tables)])
         if len(ids) == 0:
             raise CorpusError("the corpus holds no text: every row is empty; check corpus.files and corpus.text_column")
         # 64 random bits collide among a billion windows with probability 0.03.
@@ -170,21 +161,21 @@ class _WindowsStage:
             )
 
 
-def _parts(windows: Iterator[Window], size: int) -> Iterator[tuple[list[Window], bool]]:
-    """Up to `size` windows at a time, and whether they are the last; without any there is one empty part."""
-    part = list(islice(windows, size))
-    while following := list(islice(windows, size)):
-        yield part, False
-        part = following
-    yield part, True
+def _reading(file: SourceFile, shards: int, cutter: Cutter, bad_rows: BadRows) -> Reading:
+    return Reading(
+        file=file.name,
+        source=file.source.name,
+        is_chat=file.source.messages_column is not None,
+        shards=shards,
+        documents=cutter.documents,
+        bytes=cutter.bytes,
+        empty=bad_rows.empty,
+        bad_rows={str(reason): count for reason, count in bad_rows.counts.items()},
+        examples=tuple(map(str, bad_rows.examples)),
+    )
 
 
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5, retry_condition_fn=worth_retrying)
-def make_window_shards(stage: _WindowsStage, source: Source) -> list[FileEntry]:
-    """Cut one source file; a retry starts the file again with the copies counted so far."""
-    copies = stage.copies.copy()
-    try:
-        return stage.make(source)
-    except BaseException:
-        stage.copies = copies
-        raise
+def make_window_shards(stage: _WindowsStage, file: SourceFile) -> None:
+    """Cut one file of the corpus; a retry starts the file again."""
+    stage.make(file)

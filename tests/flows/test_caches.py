@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 from flows.cache_teacher import cache_teacher
 from flows.config import RunConfig
 from flows.prepare import Prepared, prepare
-from flows.resolve import load_tokenizer
+from flows.resolve import tokenizer_of
 from flows.stages import caches
 from flows.stages.caches import build_cache
 from storage.artifact import Artifact
@@ -46,7 +46,7 @@ class Setting:
 
     def build(self, config: RunConfig) -> Artifact:
         teacher = config.teachers[0]
-        tokenizer = load_tokenizer(teacher.tokenizer_reference)
+        tokenizer = tokenizer_of(teacher)
         return build_cache(config, teacher, tokenizer, self.prepared.teachers[0].tokens)
 
     def ids(self) -> dict[int, np.ndarray]:

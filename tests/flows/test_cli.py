@@ -161,7 +161,7 @@ class TestInputs:
         self, xtoken: Xtoken, file: Path, tmp_path: Path, command: str
     ) -> None:
         ran = xtoken(command, file, f"student.tokenizer={tmp_path}")
-        assert_one_message(ran, f"{tmp_path} holds no tokenizer.json: give a tokenizer's folder or convert it")
+        assert_one_message(ran, f"{tmp_path} holds no tokenizer.json, tekken.json, *.tiktoken, ")
 
     def test_nothing_was_written(self, xtoken: Xtoken, file: Path, tmp_path: Path) -> None:
         xtoken("distill", file, "corpus.files=[no/such.jsonl]")

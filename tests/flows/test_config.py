@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.config import ConfigError, RunConfig, load_config
+from flows.config import ConfigError, RunConfig, SourceConfig, load_config
 
 SMALLEST = """
 student: {tokenizer: ./student}
@@ -131,9 +131,55 @@ class TestValues:
             ("training.loggers=[printer]", "training.loggers.0: Input should be 'tensorboard', .*, got 'printer'"),
             ("training.workers=3", "training: batch_windows 16 must be a multiple of workers 3"),
             ("training={ce_weight: 0, kd_weight: 0}", "ce_weight and kd_weight are both 0.*set one of them above 0"),
-            ("corpus={}", "corpus.files: required key is missing, add it"),
+            ("corpus={}", "corpus: names no text: add `files`, a `dataset` or `sources`"),
             ("corpus={files: []}", r"corpus.files: must have at least one item, got \[\]"),
             ("corpus={files: book.txt}", r"corpus.files: must be a list, such as \[a, b\], got 'book.txt'"),
+            ("corpus={files: [a, '']}", "corpus.files.1: String should have at least 1 character, got ''"),
+            ("corpus={files: [a], dataset: d}", "corpus: has both `files` and `dataset`: remove one, or make each a"),
+            ("corpus={files: [a], split: test}", "corpus: split: only for a `dataset`, remove it or name one"),
+            ("corpus={files: [a], subset: x, revision: y}", "corpus: subset, revision: only for a `dataset`, remove"),
+            (
+                "corpus={files: [a], text_column: t, messages_column: m}",
+                "corpus: has both `text_column` and `messages_column`: a document is a text or a chat, remove one",
+            ),
+            ("corpus={files: [a], text_column: ''}", "corpus.text_column: String should have at least 1 character"),
+            ("corpus={files: [a], weight: 2}", "corpus.weight: unknown key, check its spelling"),
+            ("corpus={files: [a], bad_rows: skip}", "corpus.bad_rows: Input should be 'report' or 'error', got 'skip'"),
+            ("corpus={sources: []}", r"corpus.sources: must have at least one item, got \[\]"),
+            (
+                "corpus={text_column: t, files: [a], sources: [{name: s, files: [b]}]}",
+                "corpus: has `sources` and beside them files, text_column: move these into a source",
+            ),
+            ("corpus={sources: [{files: [a]}]}", "corpus.sources.0.name: required key is missing, add it"),
+            ("corpus={sources: [{name: a/b, files: [a]}]}", "corpus.sources.0.name: String should match pattern"),
+            (
+                "corpus={sources: [{name: s}]}",
+                "corpus.sources.0: source s has neither `files` nor a `dataset`: add one",
+            ),
+            (
+                "corpus={sources: [{name: s, files: [a]}, {name: s, dataset: b}]}",
+                r"corpus.sources: source names must differ, got \['s', 's'\]",
+            ),
+            (
+                "corpus={sources: [{name: s, files: [a], weight: 0}]}",
+                "corpus.sources.0.weight: Input should be greater than 0, got 0",
+            ),
+            (
+                "corpus={sources: [{name: s, files: [a], weight: .inf}]}",
+                "corpus.sources.0.weight: Input should be a finite number, got inf",
+            ),
+            (
+                "corpus={sources: [{name: s, files: [a], teachers: []}]}",
+                r"corpus.sources.0.teachers: must have at least one item, got \[\]",
+            ),
+            (
+                "corpus={sources: [{name: s, files: [a], teachers: [first, third]}]}",
+                r"config: source s: there is no teacher third, only \['first', 'second'\]",
+            ),
+            (
+                "corpus={sources: [{name: s, files: [a], teachers: [first]}]}",
+                "config: teacher second reads no source of the corpus: add it to a source or remove it",
+            ),
             ("corpus={files: [a], holdout: 1}", "corpus.holdout: Input should be less than 1, got 1"),
             ("cache.codec=int8", "cache.codec: Input should be 'float16' or 'float32', got 'int8'"),
             ("cache.dtype=float16", "cache.dtype: Input should be 'float32' or 'bfloat16', got 'float16'"),
@@ -287,10 +333,52 @@ class TestOverrides:
         assert message.endswith("; quote it if it is meant as text")
 
 
-def test_a_config_survives_json_as_a_deployment_passes_it(file: Path) -> None:
+SOURCES = (
+    "corpus={holdout: 0.1, bad_rows: error, sources: ["
+    "{name: code, files: [a, b], text_column: content, weight: 2, teachers: [first]}, "
+    "{name: chats, dataset: d, subset: s, split: t, revision: r, messages_column: messages}]}"
+)
+
+
+class TestCorpus:
+    def parts(self, file: Path, override: str) -> tuple[SourceConfig, ...]:
+        corpus = load_config(file, [override]).corpus
+        assert corpus is not None
+        return corpus.parts
+
+    def test_the_short_form_is_one_source(self, file: Path) -> None:
+        (part,) = self.parts(file, "corpus={files: [a], text_column: body}")
+        assert part == SourceConfig(name="corpus", files=("a",), text_column="body")
+        assert (part.column, part.weight, part.teachers) == ("body", 1.0, None)
+        (part,) = self.parts(file, "corpus={dataset: d, split: dev}")
+        assert part == SourceConfig(name="corpus", dataset="d", split="dev")
+
+    def test_sources_keep_their_order_and_settings(self, file: Path) -> None:
+        code, chats = self.parts(file, SOURCES)
+        assert (code.name, code.files, code.column, code.weight) == ("code", ("a", "b"), "content", 2.0)
+        assert (chats.name, chats.files, chats.dataset, chats.column) == ("chats", None, "d", "messages")
+
+    def test_a_source_is_for_all_teachers_or_for_those_it_names(self, file: Path) -> None:
+        code, chats = self.parts(file, SOURCES)
+        assert [(part.is_read_by("first"), part.is_read_by("second")) for part in (code, chats)] == [
+            (True, False),
+            (True, True),
+        ]
+
+    @pytest.mark.parametrize(
+        ("keys", "column"),
+        [("", "text"), (", text_column: body", "body"), (", messages_column: chat", "chat")],
+    )
+    def test_the_column(self, file: Path, keys: str, column: str) -> None:
+        (part,) = self.parts(file, f"corpus={{files: [a]{keys}}}")
+        assert part.column == column
+
+
+@pytest.mark.parametrize("corpus", ["corpus={files: [a]}", SOURCES])
+def test_a_config_survives_json_as_a_deployment_passes_it(file: Path, corpus: str) -> None:
     config = load_config(
         file,
-        ["student.architecture.layers=2", "corpus={files: [a]}", "baseline.learning_rate=1e-3", "workspace=/tmp/w"],
+        ["student.architecture.layers=2", corpus, "baseline.learning_rate=1e-3", "workspace=/tmp/w"],
     )
     assert RunConfig.model_validate(config.model_dump(mode="json")) == config
     assert RunConfig.model_validate_json(config.model_dump_json()) == config

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from flow_inputs import FlowInputs
 
-from flows.resolve import load_tokenizer
+from flows.resolve import tokenizer_of
 from flows.stages.projections import build_projection_artifact
 
 
@@ -12,8 +12,8 @@ def test_what_a_config_calls_its_teacher_is_in_no_file(inputs: FlowInputs, tmp_p
     contents = []
     for name in ("elephant", "mouse"):
         config = inputs.config(tmp_path / name, teachers=[inputs.teacher(name=name)])
-        student = load_tokenizer(config.student.tokenizer_reference)
-        teacher = load_tokenizer(config.teachers[0].tokenizer_reference)
+        student = tokenizer_of(config.student)
+        teacher = tokenizer_of(config.teachers[0])
         artifact = build_projection_artifact(config, student, teacher, name)
         contents.append([(artifact.manifest.fingerprint, entry) for entry in artifact.manifest.files])
     assert contents[0] == contents[1]

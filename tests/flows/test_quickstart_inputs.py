@@ -11,7 +11,7 @@ import pytest
 from flow_inputs import ROOT
 
 from flows.config import load_config
-from flows.corpus import find_sources, read_documents
+from flows.corpus import BadRows, find_sources, read_documents
 from flows.defaults import QUICKSTART, quickstart_config
 from flows.quickstart import inputs
 from flows.quickstart.teacher import QuickstartError, fetch_gguf
@@ -40,7 +40,8 @@ def documents(folder: Path) -> list[str]:
     config = quickstart_config().corpus
     assert config is not None
     own = config.model_copy(update={"files": (str(folder / "text" / "*.jsonl"),)})
-    return [text for source in find_sources(own) for text in read_documents(source, own.text_column)]
+    found = [document.text for file in find_sources(own) for document in read_documents(file, BadRows())]
+    return [text for text in found if text is not None]
 
 
 class TestText:

@@ -4,24 +4,24 @@ import math
 import struct
 from collections import Counter
 from dataclasses import asdict
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from pages import Page
 from small_workspace import TEXTS, SmallWorkspace, make_workspace
 
 from flows.report.audit import audit_html
-from flows.report.examples import LONGEST, STRETCH, AlignedExample, ChunkLengths, ShownToken, aligned_examples
-from flows.report.examples import ShownChunk as Chunk
-from flows.report.examples import chunk_lengths as measure
+from flows.report.chunks import ShownChunk as Chunk
+from flows.report.chunks import ShownToken
+from flows.report.examples import STRETCH, AlignedExample, aligned_examples
+from flows.report.examples import chunk_sizes as measure
 from flows.report.pages import readable
 from flows.report.run import Curve, RunReport, Table, curve_figure, headline, report_html, write_report
 from flows.report.tokens import shown_bytes
 from storage.artifact import Artifact
+from xtoken_core.chunk_sizes import LONGEST, ChunkSizes
 from xtoken_core.projection import ProjectionSettings, audit, build_projection
 from xtoken_core.tokenizer import Tokenizer
-
-VOID = {"meta", "br", "img", "link", "input", "hr"}
 
 
 @pytest.fixture(scope="module")
@@ -89,10 +89,10 @@ def test_special_tokens_are_marked(small: SmallWorkspace) -> None:
     assert [token.text for token in tokens if token.special] == ["<|bos|>", "<s>"]
 
 
-def test_chunk_lengths_count_every_chunk(small: SmallWorkspace) -> None:
-    found = measure(small.artifacts["alignments"])
+def test_chunk_sizes_count_every_chunk(small: SmallWorkspace) -> None:
+    found = measure(small.artifacts["alignments"], small.student.vocabulary)
     expected = Counter(brute_force_lengths(small.artifacts["alignments"]))
-    assert {(s, t): n for s, row in enumerate(found.counts) for t, n in enumerate(row) if n} == dict(expected)
+    assert {(s, t): n for s, row in enumerate(found.tokens.tolist()) for t, n in enumerate(row) if n} == dict(expected)
     assert found.chunks == expected.total()
     assert found.one_to_one == expected[1, 1]
     assert found.student[2] == sum(count for (s, _), count in expected.items() if s == 2)
@@ -108,42 +108,6 @@ def brute_force_lengths(alignments: Artifact) -> list[tuple[int, int]]:
                 lengths.append((min(our_end - ours, LONGEST), min(their_end - theirs, LONGEST)))
                 ours, theirs = our_end, their_end
     return lengths
-
-
-class Page(HTMLParser):
-    """Checks that every element is closed in order; collects text, classes and references to elsewhere."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.text = ""
-        self.classes: Counter[str] = Counter()
-        self.outside: list[str] = []
-        self.elements: Counter[str] = Counter()
-        self.feed(html)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements[tag] += 1
-        for name, value in attrs:
-            if name == "class":
-                self.classes.update((value or "").split())
-            if name in ("src", "href", "xlink:href") and not (value or "").startswith("#"):
-                self.outside.append(value or "")
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        if tag not in VOID:
-            self.open.pop()
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +126,7 @@ def report(small: SmallWorkspace) -> RunReport:
         summary={"distilled_bits_per_byte": 2.5},
         tables=(Table("Time", "Seconds by stage.", [{"stage": "prepare", "seconds": 1234.5}, {"stage": "cache"}]),),
         examples=(*examples_of(small, 2), made_up),
-        chunk_lengths=measure(small.artifacts["alignments"]),
+        chunk_sizes=measure(small.artifacts["alignments"], small.student.vocabulary),
     )
 
 
@@ -204,8 +168,7 @@ def test_the_headline_compares_the_best_checkpoints() -> None:
 
 
 def test_a_report_of_almost_nothing_is_a_page_too() -> None:
-    nothing = ChunkLengths(((0,) * (LONGEST + 1),) * (LONGEST + 1))
-    empty = RunReport("empty", "", (), (), {}, {}, (Table("Cache", "", []),), (), nothing)
+    empty = RunReport("empty", "", (), (), {}, {}, (Table("Cache", "", []),), (), ChunkSizes.none())
     assert "No student was evaluated" in Page(report_html(empty)).text
 
 

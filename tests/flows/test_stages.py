@@ -1,7 +1,7 @@
 """Corpus -> windows: what the rows are, and what is left of them when a run is killed or a file is damaged."""
 
 import shutil
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from flows.stages.windows import build_windows
 from storage.artifact import Artifact, open_artifact
 from storage.hashing import hash64
 from storage.schemas import WINDOWS
+from storage.windows import readings
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -62,8 +63,13 @@ def written_at(folder: Path) -> dict[str, tuple[int, int]]:
 
 def shards_of(artifact: Artifact, source: str) -> list[str]:
     """The names of the shards that were made from the corpus file `source`."""
-    tables = {entry.name: artifact.table(index) for index, entry in enumerate(artifact.manifest.shards)}
-    return [name for name, table in tables.items() if table["source"][0].as_py() == source]
+    files = [reading.file for reading in readings(artifact) for _ in range(reading.shards)]
+    return [entry.name for entry, file in zip(artifact.manifest.shards, files, strict=True) if file == source]
+
+
+def same_files(part: Artifact, whole: Artifact) -> bool:
+    """Whether the shards of `part` are files of `whole` too, under the same names."""
+    return all(path.samefile(whole.folder / path.name) for path in part.folder.glob("shard-*.arrow"))
 
 
 class TestRows:
@@ -71,16 +77,21 @@ class TestRows:
     def windows(self, config: RunConfig) -> Artifact:
         return build_windows(config)
 
-    def test_shards_hold_one_source_each_and_are_full_but_the_last(self, windows: Artifact) -> None:
+    def test_shards_hold_one_file_each_and_are_full_but_the_last(self, windows: Artifact) -> None:
         tables = [windows.table(index) for index in range(len(windows))]
         assert all(table.schema.equals(WINDOWS) for table in tables)
-        sizes = defaultdict(list)
-        for table in tables:
-            (source,) = set(table["source"].to_pylist())
-            sizes[source].append(table.num_rows)
-        assert list(sizes) == ["a.jsonl", "b.jsonl"]
-        assert all(size == 8 for found in sizes.values() for size in found[:-1])
-        assert windows.rows == sum(map(sum, sizes.values()))
+        assert all(set(table["source"].to_pylist()) == {"corpus"} for table in tables)
+        first, second = shards_of(windows, "a.jsonl"), shards_of(windows, "b.jsonl")
+        rows_of = {entry.name: table.num_rows for entry, table in zip(windows.manifest.shards, tables, strict=True)}
+        assert list(rows_of) == [*first, *second]
+        assert all(rows_of[name] == 8 for name in (*first[:-1], *second[:-1]))
+
+    def test_beside_the_shards_is_what_each_file_held(self, windows: Artifact) -> None:
+        first, second = readings(windows)
+        assert (first.file, first.source, first.documents, first.empty) == ("a.jsonl", "corpus", len(FIRST), 0)
+        assert (second.file, second.documents, second.empty) == ("b.jsonl", len(SECOND) - 1, 1)
+        assert first.bytes == len("".join(FIRST).encode())
+        assert (first.shards, second.shards) == tuple(len(shards_of(windows, f"{file}.jsonl")) for file in "ab")
 
     def test_windows_in_order_are_the_documents(self, windows: Artifact) -> None:
         documents: list[bytes] = []
@@ -115,6 +126,44 @@ def test_a_grown_corpus_keeps_its_ids(config: RunConfig, corpus: Path) -> None:
 
 
 class TestReuse:
+    """Shards are reused across artifacts: a grown corpus computes only what is new."""
+
+    def test_a_file_more_leaves_the_shards_of_the_others(
+        self, config: RunConfig, corpus: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        before = build_windows(config)
+        write_corpus(corpus / "c.jsonl", [FIRST[1], "new text"])
+        caplog.clear()
+        after = build_windows(config)
+        assert after.folder != before.folder
+        assert same_files(before, after)
+        assert after.manifest.shards[: len(before)] == before.manifest.shards
+        assert [row["text"] for row in rows(after)][before.rows :][-1] == "new text"
+        assert len({row["window_id"] for row in rows(after)}) == after.rows
+        assert f"windows: reused {len(shards_of(before, 'b.jsonl'))} shard(s) of b.jsonl" in caplog.text
+
+    def test_a_file_before_them_that_changes_their_ids_leaves_none(self, config: RunConfig, corpus: Path) -> None:
+        """Copies are numbered in the order of the files: another copy before them moves the numbers on."""
+        build_windows(config)
+        write_corpus(corpus / "Z.jsonl", [FIRST[0]])
+        grown = build_windows(config)
+        undisturbed = build_windows(config.model_copy(update={"workspace": config.workspace.with_name("other")}))
+        assert shard_bytes(grown.folder) == shard_bytes(undisturbed.folder)
+
+    def test_a_file_less_leaves_the_shards_of_the_others(self, config: RunConfig, corpus: Path) -> None:
+        before = build_windows(config)
+        (corpus / "b.jsonl").unlink()
+        after = build_windows(config)
+        assert shard_bytes(after.folder).items() < shard_bytes(before.folder).items()
+        assert same_files(after, before)
+
+    def test_a_damaged_shard_of_another_artifact_is_not_taken(self, config: RunConfig, corpus: Path) -> None:
+        before = build_windows(config)
+        right = shard_bytes(before.folder)
+        flip_a_byte(before.path("shard-00000.arrow"))
+        write_corpus(corpus / "c.jsonl", ["new text"])
+        assert shard_bytes(build_windows(config).folder).items() > right.items()
+
     def test_the_same_corpus_elsewhere_is_not_cut_again(
         self, inputs: FlowInputs, config: RunConfig, corpus: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -187,7 +236,8 @@ class TestKill:
         finished = len(second) - 2
         assert finished > 1
         call = "from flows.stages.windows import build_windows; build_windows(config)"
-        run_and_die(config, call, len(first) + finished + 1, prefect_server)
+        reading = 2  # a file that is not a table and its receipt
+        run_and_die(config, call, len(first) + reading + finished + 1, prefect_server)
         folder = config.workspace / "windows" / undisturbed.folder.name
         assert not (folder / "manifest.json").exists()
         left = written_at(folder)
@@ -255,17 +305,19 @@ class TestErrors:
     def test_an_empty_file_among_others_is_nothing_special(self, config: RunConfig, corpus: Path) -> None:
         write_corpus(corpus / "a.jsonl", [])
         made = build_windows(config)
-        assert made.table(0).num_rows == 0
         assert build_windows(config) == made
-        assert {row["source"] for row in rows(made)} == {"b.jsonl"}
+        assert [(reading.file, reading.shards > 0) for reading in readings(made)] == [
+            ("a.jsonl", False),
+            ("b.jsonl", True),
+        ]
 
     def test_a_damaged_file_fails_at_once_and_works_once_repaired(self, config: RunConfig, corpus: Path) -> None:
         whole = (corpus / "b.jsonl").read_bytes()
-        (corpus / "b.jsonl").write_bytes(whole[:-9])
-        with pytest.raises(CorpusError, match=r"b\.jsonl: line 10 is not JSON"):
+        (corpus / "b.jsonl").write_bytes(b"no line is JSON\n")
+        with pytest.raises(CorpusError, match=r"b\.jsonl"):
             build_windows(config)
         (corpus / "b.jsonl").write_bytes(whole)
-        assert {row["source"] for row in rows(build_windows(config))} == {"a.jsonl", "b.jsonl"}
+        assert [reading.file for reading in readings(build_windows(config))] == ["a.jsonl", "b.jsonl"]
 
     def test_a_config_without_corpus(self, inputs: FlowInputs, tmp_path: Path) -> None:
         with pytest.raises(CorpusError, match=r"the config has no `corpus`: name files, e\.g\. corpus"):
@@ -289,7 +341,7 @@ class TestPrepare:
     def test_nothing_is_made_twice(self, own: RunConfig, workspace: Path, caplog: pytest.LogCaptureFixture) -> None:
         prepared = prepare(own)
         assert ": made " not in caplog.text
-        assert caplog.text.count(": reused") == 4
+        assert caplog.text.count(": reused") == 5
         for artifact in (prepared.windows, prepared.student_tokens, prepared.teachers[0].alignments):
             there = workspace / artifact.folder.relative_to(own.workspace)
             assert (artifact.folder / "manifest.json").read_bytes() == (there / "manifest.json").read_bytes()

@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.artifact import one_batch
-from storage.columns import MAX_VALUES, from_list_column, from_nested_column, to_list_array, to_nested_array
+from storage.columns import (
+    MAX_VALUES,
+    from_list_column,
+    from_nested_column,
+    from_string_column,
+    to_list_array,
+    to_nested_array,
+)
 from storage.errors import StorageError
 from xtoken_core.ragged import Ragged, offsets_of
 
@@ -127,3 +134,10 @@ def test_nested_numbers_are_not_copied() -> None:
     values = np.arange(12, dtype=np.float32).reshape(3, 4)
     found, _ = from_nested_column(pa.chunked_array([to_nested_array(values, np.array([0, 3]))]))
     assert np.shares_memory(found, values)
+
+
+@given(st.lists(st.none() | st.text(max_size=8), max_size=8), cuts)
+def test_strings_are_their_utf_8_where_it_lies(texts: list[str | None], cut: list[int]) -> None:
+    column = through_file(pa.array(texts, pa.string())).slice(cut[0], cut[1] - cut[0])
+    found = from_string_column(column)
+    assert [row.tobytes().decode() for row in found] == [text or "" for text in texts[slice(*cut)]]

@@ -1,12 +1,8 @@
-"""Corpus files of every format, whole and damaged; what fails names the file and what to do."""
+"""Finding corpus files: paths, folders, globs, URLs and archives, and what tells that a file has changed."""
 
-import bz2
 import gzip
 import hashlib
 import io
-import json
-import logging
-import lzma
 import os
 import tarfile
 import threading
@@ -19,182 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from corpus_files import TEXTS, as_jsonl, sources, texts
 from fsspec.implementations.memory import MemoryFileSystem
 
-from flows.config import CorpusConfig
-from flows.corpus import Source, find_sources, read_documents
 from flows.errors import CorpusError
-
-TEXTS = [f"document {i} of a corpus, 中文 – ünï\n" * (1 + i % 3) for i in range(2500)]
-
-
-def as_jsonl(rows: list[object]) -> bytes:
-    return "".join(json.dumps({"text": row, "other": 1}) + "\n" for row in rows).encode()
-
-
-def as_parquet(rows: list[object]) -> bytes:
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.table({"other": [1] * len(rows), "text": rows}), sink, row_group_size=700)
-    return sink.getvalue().to_pybytes()
-
-
-def as_arrow(rows: list[object]) -> bytes:
-    table = pa.table({"other": [1] * len(rows), "text": rows})
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table, max_chunksize=700)
-    return sink.getvalue().to_pybytes()
-
-
-def as_zstd(data: bytes) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.CompressedOutputStream(sink, "zstd") as writer:
-        writer.write(data)
-    return sink.getvalue().to_pybytes()
-
-
-COMPRESS = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": as_zstd}
-
-
-@pytest.fixture
-def read(tmp_path: Path) -> Callable[..., list[str]]:
-    """Writes bytes under a name and returns the documents in them."""
-
-    def read(name: str, data: bytes, column: str = "text") -> list[str]:
-        path = tmp_path / name
-        path.write_bytes(data)
-        (source,) = find_sources(CorpusConfig(files=(str(path),), text_column=column))
-        return list(read_documents(source, column))
-
-    return read
-
-
-Read = Callable[..., list[str]]
-
-
-class TestWhole:
-    @pytest.mark.parametrize(
-        ("name", "write"),
-        [
-            ("a.jsonl", as_jsonl),
-            ("a.ndjson", as_jsonl),
-            ("A.JSONL", as_jsonl),
-            ("a.parquet", as_parquet),
-            ("a.arrow", as_arrow),
-            ("a.feather", as_arrow),
-        ],
-    )
-    def test_documents_come_as_they_were_written(
-        self, read: Read, name: str, write: Callable[[list[str]], bytes]
-    ) -> None:
-        assert read(name, write(TEXTS)) == TEXTS
-
-    @pytest.mark.parametrize("ending", COMPRESS)
-    def test_text_formats_may_be_compressed(self, read: Read, ending: str) -> None:
-        assert read(f"a.jsonl{ending}", COMPRESS[ending](as_jsonl(TEXTS))) == TEXTS
-        assert read(f"a.txt{ending}", COMPRESS[ending]("é\n".encode())) == ["é\n"]
-
-    @pytest.mark.parametrize("ending", [".txt", ".md"])
-    def test_a_text_file_is_one_document(self, read: Read, ending: str) -> None:
-        assert read(f"a{ending}", "one\r\n\n中".encode()) == ["one\r\n\n中"]
-        assert read(f"b{ending}", b"") == []
-
-    def test_another_column(self, read: Read) -> None:
-        assert read("a.jsonl", b'{"text": 1, "body": "x"}\n', "body") == ["x"]
-
-    def test_lines_of_json_need_not_be_tidy(self, read: Read) -> None:
-        assert read("a.jsonl", b'\xef\xbb\xbf{"text": "a"}\r\n\n  \n {"text": "b"}') == ["a", "b"]
-
-
-class TestRowsWithoutText:
-    BAD = (None, 5, "", "\ud800", ["a"], "good")
-
-    def test_they_are_counted_and_the_rest_is_read(self, read: Read, caplog: pytest.LogCaptureFixture) -> None:
-        assert read("a.jsonl", as_jsonl(list(self.BAD))) == ["good"]
-        (record,) = caplog.records
-        assert record.levelno == logging.WARNING
-        assert record.getMessage() == (
-            "a.jsonl: skipped 4 row(s) without usable text: row 0 is NoneType, not a string; "
-            "row 1 is int, not a string; row 3 has a lone surrogate"
-        )
-
-    @pytest.mark.parametrize(("name", "write"), [("a.parquet", as_parquet), ("a.arrow", as_arrow)])
-    def test_nulls_in_tables(
-        self, read: Read, name: str, write: Callable[[list], bytes], caplog: pytest.LogCaptureFixture
-    ) -> None:
-        assert read(name, write(["a", None, "", "b"])) == ["a", "b"]
-        assert f"{name}: skipped 1 row(s) without usable text: row 1 is NoneType" in caplog.text
-
-    def test_a_column_of_bytes_is_no_text(self, read: Read, caplog: pytest.LogCaptureFixture) -> None:
-        assert read("a.parquet", as_parquet([b"a", b"b"])) == []
-        assert "skipped 2 row(s)" in caplog.text
-
-
-def half(data: bytes) -> bytes:
-    return data[: len(data) // 2]
-
-
-def garbled(data: bytes) -> bytes:
-    """A few bytes in the first third are overwritten."""
-    middle = len(data) // 3
-    return data[:middle] + b"\xff" * 20 + data[middle + 20 :]
-
-
-class TestDamaged:
-    @pytest.mark.parametrize(
-        ("name", "data"),
-        [
-            ("half.parquet", half(as_parquet(TEXTS))),
-            ("end.parquet", as_parquet(TEXTS)[:-9]),
-            ("no.parquet", b"text"),
-            ("empty.parquet", b""),
-            ("half.arrow", half(as_arrow(TEXTS))),
-            ("no.arrow", b"text"),
-            *((f"half.jsonl{ending}", half(compress(as_jsonl(TEXTS)))) for ending, compress in COMPRESS.items()),
-            *((f"no.txt{ending}", b"plain text, not compressed") for ending in COMPRESS),
-            ("garbled.txt.gz", garbled(gzip.compress(as_jsonl(TEXTS)))),
-            ("garbled.txt.xz", garbled(lzma.compress(as_jsonl(TEXTS)))),
-            ("latin.txt", "é".encode("latin-1")),
-        ],
-        ids=lambda value: value if isinstance(value, str) else "",
-    )
-    def test_a_file_that_is_not_what_its_name_says(self, read: Read, tmp_path: Path, name: str, data: bytes) -> None:
-        with pytest.raises(CorpusError) as caught:
-            read(name, data)
-        text = str(caught.value)
-        assert str(tmp_path / name) in text
-        assert text.endswith("out of corpus.files")
-
-    @pytest.mark.parametrize("line", [b"{", b"text", b'{"text": "\xff"}', b'{"text": ' + b"[" * 100_000])
-    def test_a_line_that_is_not_json_is_named(self, read: Read, tmp_path: Path, line: bytes) -> None:
-        with pytest.raises(CorpusError) as caught:
-            read("a.jsonl", b'{"text": "a"}\n\n' + line + b"\n")
-        text = str(caught.value)
-        assert text.startswith(f"{tmp_path}/a.jsonl: line 3 is not JSON (")
-        assert text.endswith("; repair the line or leave the file out of corpus.files")
-
-    @pytest.mark.parametrize(
-        ("name", "data", "found"),
-        [
-            ("a.jsonl", as_jsonl(["a"]), "['other', 'text']"),
-            ("a.parquet", as_parquet(["a"]), "['other', 'text']"),
-            ("a.arrow", as_arrow(["a"]), "['other', 'text']"),
-            ("list.jsonl", b'["body"]', "[]"),
-        ],
-        ids=["jsonl", "parquet", "arrow", "no-object"],
-    )
-    def test_a_missing_column(self, read: Read, tmp_path: Path, name: str, data: bytes, found: str) -> None:
-        with pytest.raises(CorpusError) as caught:
-            read(name, data, "body")
-        assert str(caught.value) == f"{tmp_path / name} has no column 'body', only {found}: set corpus.text_column"
 
 
 class TestFinding:
     def found(self, *patterns: object) -> list[str]:
-        return [source.name for source in find_sources(CorpusConfig(files=tuple(map(str, patterns))))]
+        return [file.name for file in sources(*patterns)]
 
     @pytest.fixture
     def folder(self, tmp_path: Path) -> Path:
@@ -237,21 +67,41 @@ class TestFinding:
         assert str(caught.value).startswith(str(folder / name))
 
     def test_the_digest_is_of_the_bytes(self, folder: Path) -> None:
-        def digest() -> str:
-            (source,) = find_sources(CorpusConfig(files=(str(folder / "a.txt"),)))
-            return source.digest
-
-        before = digest()
-        (folder / "a.txt").write_text("other")
-        assert digest() != before
-        (folder / "a.txt").write_text("a.txt")
-        assert digest() == before
+        path = folder / "a.txt"
+        before = digest(path)
+        path.write_text("other")
+        assert digest(path) != before
+        path.write_text("a.txt")
+        assert digest(path) == before
 
     def test_urls_are_read_too(self) -> None:
         put("memory://corpus/a.jsonl.gz", gzip.compress(as_jsonl(TEXTS[:5])))
         (source,) = sources("memory://corpus/*.jsonl.gz")
         assert source.url == "memory:///corpus/a.jsonl.gz"
-        assert list(read_documents(source, "text")) == TEXTS[:5]
+        assert texts(source) == TEXTS[:5]
+
+    def test_a_folder_is_all_its_files_of_known_formats(self, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+        for name in ("table.csv", ".hidden.txt", ".git/log.txt", "deep/.cache/x.txt", "deep/e.JSONL.gz"):
+            path = folder / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(name)
+        assert self.found(folder) == ["a.txt", "b.txt", "c.md", "d.txt", "e.JSONL.gz"]
+        assert caplog.messages == [f"{folder}: left out 1 file(s) of unknown formats"]
+        assert self.found(f"{folder}/", folder / "a.txt") == self.found(folder)
+        assert self.found(folder / "deep" / "..") == self.found(folder)
+
+    def test_a_folder_below_a_hidden_one_is_read_if_it_is_named(self, folder: Path) -> None:
+        (folder / ".data").mkdir()
+        (folder / ".data" / "a.txt").write_text("x")
+        assert self.found(folder / ".data") == ["a.txt"]
+
+    def test_a_folder_of_a_url(self) -> None:
+        put("memory://tree/deep/b.txt", b"b")
+        put("memory://tree/a.txt", b"a")
+        put("memory://tree/a.csv", b"c")
+        found = sources("memory://tree")
+        assert [file.url for file in found] == ["memory:///tree/a.txt", "memory:///tree/deep/b.txt"]
+        assert [texts(file) for file in found] == [["a"], ["b"]]
 
     @pytest.mark.parametrize("url", ["nothing://x/*.jsonl", "zip://*.jsonl::{}/no.zip", "zip://*.jsonl::{}/a.txt"])
     def test_a_url_that_leads_nowhere(self, folder: Path, url: str) -> None:
@@ -263,13 +113,9 @@ class TestFinding:
         assert text.endswith("check the path, and for a URL its protocol and that the server or container can be read")
 
 
-def sources(*patterns: str) -> list[Source]:
-    return find_sources(CorpusConfig(files=patterns))
-
-
-def digest(pattern: str) -> str:
-    (source,) = sources(pattern)
-    return source.digest
+def digest(pattern: object) -> str:
+    (file,) = sources(pattern)
+    return file.digest
 
 
 def put(url: str, data: bytes) -> None:
@@ -373,7 +219,7 @@ class TestRemoteDigests:
             (server.folder / "a.jsonl").write_bytes(data)
             (source,) = sources(f"{server.url}/*.jsonl")
             assert source.url == f"{server.url}/a.jsonl"
-            assert list(read_documents(source, "text")) == [text]
+            assert texts(source) == [text]
 
     def test_where_nothing_is_known_of_a_file_its_bytes_count(self) -> None:
         found = []
@@ -434,6 +280,11 @@ class TestContainers:
                 "zip://**/*.jsonl*::{}/x.zip",
                 ["zip://a.jsonl::{}/x.zip", "zip://deep/b.jsonl.gz::{}/x.zip"],
             ),
+            (
+                "zip://::{}/x.zip",
+                ["zip://a.jsonl::{}/x.zip", "zip://deep/b.jsonl.gz::{}/x.zip", "zip://deep/c.txt::{}/x.zip"],
+            ),
+            ("zip://deep::{}/x.zip", ["zip://deep/b.jsonl.gz::{}/x.zip", "zip://deep/c.txt::{}/x.zip"]),
             ("tar://deep/*.gz::{}/x.tar.gz", ["tar://deep/b.jsonl.gz::{}/x.tar.gz"]),
             ("zip://*.jsonl::simplecache::{}/x.zip", ["zip://a.jsonl::simplecache::{}/x.zip"]),
             ("simplecache::zip://*.jsonl::{}/x.zip", ["simplecache::zip://a.jsonl::{}/x.zip"]),
@@ -442,18 +293,18 @@ class TestContainers:
     def test_files_of_an_archive(self, folder: Path, pattern: str, urls: list[str]) -> None:
         found = sources(pattern.format(folder))
         assert [source.url for source in found] == [url.format(folder) for url in urls]
-        texts = {"a.jsonl": ["the one text"], "b.jsonl.gz": ["the two text"]}
-        assert all(list(read_documents(source, "text")) == texts[source.name] for source in found)
+        expected = {"a.jsonl": ["the one text"], "b.jsonl.gz": ["the two text"], "c.txt": ["text"]}
+        assert all(texts(source) == expected[source.name] for source in found)
 
     def test_two_archives_may_hold_files_of_one_name(self, folder: Path) -> None:
         found = sources(f"zip://a.jsonl::{folder}/x.zip", f"zip://a.jsonl::{folder}/y.zip")
-        assert [list(read_documents(source, "text")) for source in found] == [["the one text"], ["the two text"]]
+        assert [texts(source) for source in found] == [["the one text"], ["the two text"]]
 
     def test_a_cache_in_front_of_a_web_server(self, server: Server) -> None:
         (server.folder / "a.jsonl").write_bytes(ONE)
         (source,) = sources(f"simplecache::{server.url}/*.jsonl")
         assert source.url == f"simplecache::{server.url}/a.jsonl"
-        assert list(read_documents(source, "text")) == ["the one text"]
+        assert texts(source) == ["the one text"]
 
     @pytest.mark.parametrize(("protocol", "pack"), [("zip", as_zip), ("tar", as_tar)])
     def test_a_changed_file_in_an_archive_is_noticed(
@@ -469,7 +320,7 @@ class TestContainers:
         (tmp_path / "x.zip").write_bytes(as_zip({"a.jsonl": ONE}).replace(b"the one text", b"the odd text"))
         (source,) = sources(f"zip://*.jsonl::{tmp_path}/x.zip")
         with pytest.raises(CorpusError) as caught:
-            list(read_documents(source, "text"))
+            texts(source)
         text = str(caught.value)
         assert text.startswith(f"cannot read zip://a.jsonl::{tmp_path}/x.zip: Bad CRC-32")
-        assert text.endswith("out of corpus.files")
+        assert text.endswith("out of the corpus")

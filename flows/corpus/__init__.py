@@ -1,0 +1,20 @@
+"""The corpus: which files and datasets a config names, and the documents in them, one at a time."""
+
+from flows.corpus.bad_rows import BadRow, BadRows, Reason
+from flows.corpus.documents import Document, Message
+from flows.corpus.files import SourceFile
+from flows.corpus.reading import read_documents
+from flows.corpus.sources import corpus_of, find_evaluation_sets, find_sources
+
+__all__ = [
+    "BadRow",
+    "BadRows",
+    "Document",
+    "Message",
+    "Reason",
+    "SourceFile",
+    "corpus_of",
+    "find_evaluation_sets",
+    "find_sources",
+    "read_documents",
+]

@@ -1,0 +1,109 @@
+"""The sources of a corpus and their files."""
+
+import logging
+import lzma
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from flows.config import CorpusConfig, RunConfig, SourceConfig
+from flows.corpus.files import SourceFile
+from flows.corpus.formats import known_endings, known_format
+from flows.corpus.hub import find_dataset
+from flows.corpus.locations import Location, locate
+from flows.errors import CorpusError
+
+logger = logging.getLogger(__name__)
+
+# ImportError: fsspec names the package that a URL needs.
+_UNREACHABLE = (
+    ImportError,
+    ValueError,
+    EOFError,
+    OSError,
+    zlib.error,
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+    tarfile.TarError,
+)
+
+
+def corpus_of(config: RunConfig) -> CorpusConfig:
+    """The config's corpus (CorpusError if it has none)."""
+    if config.corpus is None:
+        raise CorpusError("the config has no `corpus`: name files, e.g. corpus: {files: [data/*.jsonl]}")
+    return config.corpus
+
+
+def find_sources(corpus: CorpusConfig) -> list[SourceFile]:
+    """The files and datasets of all sources in order, the files of each pattern sorted, each once in a source.
+
+    Raises:
+        CorpusError: if a pattern matches nothing, a file's format is unknown, a dataset cannot be had or two sources
+            read the same column of the same file.
+    """
+    found: dict[tuple[str, str], SourceFile] = {}
+    for index, source in enumerate(corpus.parts):
+        key = f"corpus.sources.{index}" if corpus.sources else "corpus"
+        for file in _files(source, key):
+            other = found.setdefault((file.url, source.column), file)
+            if other.source is not source:
+                raise CorpusError(
+                    f"{key}: {file.url} belongs to source {other.source.name!r} already, and one text cannot have two "
+                    f"weights: remove it from there or from source {source.name!r}"
+                )
+    return list(found.values())
+
+
+def find_evaluation_sets(corpus: CorpusConfig) -> list[SourceFile]:
+    """The files and datasets of the evaluation sets in order, each set as a source.
+
+    Raises:
+        CorpusError: as `find_sources` does.
+    """
+    return [
+        file
+        for index, one in enumerate(corpus.evaluation_sets or ())
+        for file in _files(SourceConfig(**one.model_dump()), f"corpus.evaluation_sets.{index}")
+    ]
+
+
+def _files(source: SourceConfig, key: str) -> list[SourceFile]:
+    if source.dataset is not None:
+        return [find_dataset(source, key)]
+    return [file for pattern in source.files or () for file in _matches(source, pattern, key)]
+
+
+def _matches(source: SourceConfig, pattern: str, key: str) -> list[SourceFile]:
+    with _reachable(pattern, key):
+        locations = list(locate(pattern))
+    known = [location for location in locations if _is_readable(location)]
+    if len(known) < len(locations):
+        logger.warning("%s: left out %d file(s) of unknown formats", pattern, len(locations) - len(known))
+    if not known:
+        raise CorpusError(f"{key}.files: {pattern} matches no file; check the path (it is relative to {Path.cwd()})")
+    with _reachable(pattern, key):
+        return [SourceFile(location.url, location.name, location.digest(), source) for location in known]
+
+
+def _is_readable(location: Location) -> bool:
+    """Whether a file's format is known; in a folder others are passed over, named ones are an error."""
+    if known_format(location.name) is None and not location.in_folder:
+        raise CorpusError(
+            f"{location.url}: unknown format; corpus files end in {known_endings()} (text formats may be compressed)"
+        )
+    return known_format(location.name) is not None
+
+
+@contextmanager
+def _reachable(pattern: str, key: str) -> Iterator[None]:
+    try:
+        yield
+    except _UNREACHABLE as error:
+        raise CorpusError(
+            f"{key}.files: cannot open {pattern}: {error}; check the path, and for a URL its protocol and that the "
+            "server or container can be read"
+        ) from error

@@ -1,0 +1,178 @@
+"""What preparation made, counted shard by shard: sums by origin and script, sizes of chunks, the worst windows.
+
+Memory is bounded by one shard and by the number of files, whatever the corpus: no number per window is kept, but for
+the worst windows.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from storage.alignments import alignment_of
+from storage.artifact import Artifact
+from storage.columns import from_list_column, from_string_column
+from storage.windows import Reading, shard_readings
+from xtoken_core.chunk_sizes import ChunkSizes
+from xtoken_core.ragged import Ragged
+from xtoken_core.scripts import SCRIPTS, dominant_scripts
+from xtoken_core.vocabulary import Vocabulary
+
+WORST = 20  # windows kept of each teacher
+ORIGIN = ("source", "file", "split", "script")
+PAIR_SUMS = ("windows", "bytes", "exact_bytes", "chunks", "exact_chunks", "student_tokens", "teacher_tokens")
+
+
+@dataclass(frozen=True)
+class Model:
+    """The student or a teacher. tokens: of the windows. max_length: the most tokens of a window that it reads."""
+
+    name: str
+    tokens: Artifact
+    max_length: int
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A teacher by its name in the config, and what aligns it with the student."""
+
+    name: str
+    teacher: Model
+    alignments: Artifact
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Everything that preparation made for one config."""
+
+    windows: Artifact
+    student: Model
+    student_vocabulary: Vocabulary
+    pairs: tuple[Pair, ...]
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """The student, then the teachers."""
+        return (self.student, *(pair.teacher for pair in self.pairs))
+
+
+@dataclass
+class PairCounts:
+    """Sums over the windows that student and teacher both read.
+
+    sums: a row for each teacher, source, file, split and script. worst: the windows with most bytes of text in inexact
+    chunks, those first; no window where all is exact.
+    """
+
+    sums: pl.DataFrame = field(default_factory=pl.DataFrame)
+    worst: pl.DataFrame = field(default_factory=pl.DataFrame)
+    sizes: ChunkSizes = field(default_factory=ChunkSizes.none)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """models: a row for each model, source, file, split and script. pairs: by teacher."""
+
+    models: pl.DataFrame
+    pairs: Mapping[str, PairCounts]
+
+
+def count(preparation: Preparation) -> Counts:
+    """Read every shard once."""
+    models = pl.DataFrame()
+    pairs = {pair.name: PairCounts() for pair in preparation.pairs}
+    for shard in _shards(preparation.windows):
+        found = [_model_rows(shard, model) for model in preparation.models]
+        models = _merged([models, *found], "model")
+        for pair in preparation.pairs:
+            _add(pairs[pair.name], shard, pair, preparation.student_vocabulary)
+    return Counts(models, pairs)
+
+
+@dataclass(frozen=True)
+class _Shard:
+    index: int
+    reading: Reading
+    windows: pa.Table
+
+    @cached_property
+    def rows(self) -> pl.DataFrame:
+        """For each window its origin and its bytes."""
+        origin = {"source": pl.lit(self.reading.source), "file": pl.lit(self.reading.file)}
+        starts, ends = (self.windows[name].to_numpy() for name in ("byte_start", "byte_end"))
+        scripts = np.array(SCRIPTS)[dominant_scripts(_texts(self.windows, self.reading.is_chat))]
+        split = pl.from_arrow(self.windows["split"])
+        rows = pl.DataFrame({"split": split, "script": scripts, "text_bytes": ends - starts})
+        return rows.with_columns(**origin)
+
+
+def _shards(windows: Artifact) -> Iterator[_Shard]:
+    for index, reading in enumerate(shard_readings(windows)):
+        yield _Shard(index, reading, windows.table(index))
+
+
+def _texts(windows: pa.Table, is_chat: bool) -> Ragged:
+    if not is_chat:
+        return from_string_column(windows["text"])
+    return from_string_column(pa.chunked_array([[_said(chat) for chat in windows["messages"].to_pylist()]]))
+
+
+def _said(chat: str) -> str:
+    """The contents of a chat alone: its keys and roles are Latin in every language."""
+    return "\n".join(str(message.get("content") or "") for message in json.loads(chat))
+
+
+def _model_rows(shard: _Shard, model: Model) -> pl.DataFrame:
+    """Sums over the windows of one shard. bytes, tokens: of the windows that have tokens."""
+    lengths = from_list_column(model.tokens.table(shard.index)["ids"]).lengths
+    read = lengths > 0
+    rows = shard.rows.with_columns(
+        pl.lit(model.name).alias("model"),
+        windows=pl.Series(read.astype(np.int64)),
+        bytes=pl.col("text_bytes") * pl.Series(read),
+        tokens=pl.Series(lengths),
+        too_long=pl.Series((lengths > model.max_length).astype(np.int64)),
+        without_tokens=pl.Series((~read).astype(np.int64)),
+    )
+    return _merged([rows.drop("text_bytes")], "model")
+
+
+def _add(counts: PairCounts, shard: _Shard, pair: Pair, vocabulary: Vocabulary) -> None:
+    """Count one shard of a teacher's alignments."""
+    table = pair.alignments.table(shard.index)
+    ids = from_list_column(table["student_ids"])
+    differing = counts.sizes.add(ids, alignment_of(table), vocabulary.lengths)
+    lengths = ids.lengths, from_list_column(table["teacher_ids"]).lengths
+    rows = shard.rows.with_columns(
+        pl.lit(pair.name).alias("teacher"),
+        *(pl.Series(name, table[column].to_numpy()).cast(pl.Int64) for name, column in _COLUMNS.items()),
+        window_id=pl.Series(table["window_id"].to_numpy()),
+        shard=pl.lit(shard.index),
+        row=pl.int_range(pl.len()),
+        windows=pl.lit(1, pl.Int64),
+        student_tokens=pl.Series(lengths[0]),
+        teacher_tokens=pl.Series(lengths[1]),
+        inexact_text_bytes=pl.Series(differing),
+    ).filter((pl.col("student_tokens") > 0) & (pl.col("teacher_tokens") > 0))
+    counts.sums = _merged([counts.sums, rows.select("teacher", *ORIGIN, *PAIR_SUMS)], "teacher")
+    counts.worst = _worst(pl.concat([counts.worst, rows], how="diagonal"))
+
+
+_COLUMNS = {"bytes": "n_bytes", "exact_bytes": "n_exact_bytes", "chunks": "n_chunks", "exact_chunks": "n_exact"}
+
+
+def _worst(rows: pl.DataFrame) -> pl.DataFrame:
+    inexact = pl.col("chunks") - pl.col("exact_chunks")
+    order = [pl.col("inexact_text_bytes"), pl.col("bytes") - pl.col("exact_bytes"), inexact]
+    found = rows.filter(inexact > 0).sort([-key for key in order], maintain_order=True).head(WORST)
+    return found.select("teacher", "window_id", "shard", "row", *ORIGIN, *PAIR_SUMS[1:], "inexact_text_bytes")
+
+
+def _merged(parts: Sequence[pl.DataFrame], who: str) -> pl.DataFrame:
+    """Rows of the same origin added up, in the order in which they came."""
+    rows = pl.concat([part for part in parts if part.width], how="vertical")
+    return rows.group_by(who, *ORIGIN, maintain_order=True).sum()

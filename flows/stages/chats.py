@@ -1,0 +1,47 @@
+"""Chats of a windows shard -> token ids, by the template in the tokenizer's folder."""
+
+import json
+import logging
+from functools import cached_property
+
+import pyarrow as pa
+
+from flows.config import RunConfig
+from storage.hashing import fingerprint
+from xtoken_core.chats import ChatTemplate, EncodedRows, encode_chats, read_chat_template
+from xtoken_core.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
+
+
+class ChatsEncoder:
+    """Encodes chats for one model. The template is read when it is needed first: most corpora have no chats."""
+
+    def __init__(self, config: RunConfig, tokenizer: Tokenizer) -> None:
+        self._options = config.chats
+        self._tokenizer = tokenizer
+
+    @cached_property
+    def template(self) -> ChatTemplate:
+        """The model's own (ChatError if it has none)."""
+        return read_chat_template(self._tokenizer.folder, self._options.day)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of all that determines the ids of a chat, but the tokenizer."""
+        template = self.template
+        return fingerprint([template.source, dict(template.variables), template.day, self._options.thinking])
+
+    def encode(self, windows: pa.Table) -> EncodedRows:
+        """The rows of a shard; chats that the template refuses have no tokens, and are logged with an example."""
+        chats = [json.loads(messages) for messages in windows["messages"].to_pylist()]
+        encoded = encode_chats(self._tokenizer, self.template, chats, self._options.thinking == "keep")
+        if encoded.refused:
+            logger.warning(
+                "%s: its chat template refuses %d of %d chats, which this model is not used for: %s",
+                self._tokenizer.folder,
+                len(encoded.refused),
+                len(chats),
+                encoded.refused[0],
+            )
+        return encoded
