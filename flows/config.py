@@ -3,6 +3,7 @@
 import re
 import reprlib
 from collections.abc import Iterable
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -195,7 +196,7 @@ class ScreeningConfig(Settings):
     overlap: Literal["report", "drop"] | None = Field(
         default=None, description="for corpus.evaluation_sets; drop: training documents are left out; default: report"
     )
-    ngram: Annotated[int, Field(ge=4)] | None = Field(
+    ngram: Annotated[int, Field(ge=4, le=64)] | None = Field(
         default=None, description="words in a run that an evaluation set and a document share; default: 13"
     )
 
@@ -210,9 +211,7 @@ class ChatsConfig(Settings):
     """How chats are rendered, by each model's own template."""
 
     thinking: Literal["keep", "drop"] = Field(default="keep", description="thoughts of the assistant before it answers")
-    day: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")] = Field(
-        default="2024-07-26", description="today's date, for templates that write it"
-    )
+    day: date = Field(default=date(2024, 7, 26), description="today's date, for templates that write it")
 
 
 class ProjectionConfig(Settings):

@@ -240,6 +240,11 @@ class ArtifactWriter:
         remember(found.path, found.entry.checksum)  # a link changes the time of the last change
         return self._enter(name, found.entry.key, found.entry.rows, found.entry.checksum, found.entry.stats)
 
+    def forget(self, name: str) -> None:
+        """Take file `name` back: it is not what its key says."""
+        self._receipt(name).unlink(missing_ok=True)
+        (self.folder / name).unlink(missing_ok=True)
+
     @cached_property
     def _siblings(self) -> dict[str, Found]:
         """Key -> file of the finished artifacts on the shelf that differ only in what they were made from."""

@@ -4,7 +4,7 @@ from flows.corpus.bad_rows import BadRow, BadRows, Reason
 from flows.corpus.documents import Document, Message
 from flows.corpus.files import SourceFile
 from flows.corpus.reading import read_documents
-from flows.corpus.sources import corpus_of, find_evaluation_sets, find_sources
+from flows.corpus.sources import corpus_of, digest_now, find_evaluation_sets, find_sources
 
 __all__ = [
     "BadRow",
@@ -14,6 +14,7 @@ __all__ = [
     "Reason",
     "SourceFile",
     "corpus_of",
+    "digest_now",
     "find_evaluation_sets",
     "find_sources",
     "read_documents",

@@ -107,3 +107,11 @@ def _reachable(pattern: str, key: str) -> Iterator[None]:
             f"{key}.files: cannot open {pattern}: {error}; check the path, and for a URL its protocol and that the "
             "server or container can be read"
         ) from error
+
+
+def digest_now(file: SourceFile) -> str:
+    """The digest of a file as it is now; a dataset's revision is what it is."""
+    if file.source.dataset is not None:
+        return file.digest
+    with _reachable(file.url, file.source.name):
+        return next(iter(locate(file.url))).digest()

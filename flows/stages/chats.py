@@ -30,7 +30,9 @@ class ChatsEncoder:
     def fingerprint(self) -> str:
         """Of all that determines the ids of a chat, but the tokenizer."""
         template = self.template
-        return fingerprint([template.source, dict(template.variables), template.day, self._options.thinking])
+        return fingerprint(
+            [template.source, dict(template.variables), template.day.isoformat(), self._options.thinking]
+        )
 
     def encode(self, windows: pa.Table) -> EncodedRows:
         """The rows of a shard; chats that the template refuses have no tokens, and are logged with an example."""

@@ -26,7 +26,7 @@ from xtoken_core.ragged import Ragged, offsets_of
 from xtoken_core.tokenizer import Tokenizer
 
 KIND = "tokens"
-ALGORITHM_VERSION = 3
+ALGORITHM_VERSION = 4
 
 
 @dataclass(frozen=True)

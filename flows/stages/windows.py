@@ -15,7 +15,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows.config import RunConfig
-from flows.corpus import BadRows, SourceFile, corpus_of, find_sources, read_documents
+from flows.corpus import BadRows, SourceFile, corpus_of, digest_now, find_sources, read_documents
 from flows.errors import CorpusError
 from flows.progress import progress
 from flows.sharding import worth_retrying
@@ -23,7 +23,7 @@ from flows.stages.documents import Cutter, shards_of
 from storage.artifact import Artifact, ArtifactSpec, ArtifactWriter, read_table, shard_name
 from storage.lock import artifact_lock
 from storage.manifest import FileEntry
-from storage.windows import KIND, Reading, occurrences_agree, read_reading
+from storage.windows import KIND, Reading, occurrences_agree, read_reading, readings
 from storage.workspace import Workspace
 from xtoken_core.occurrences import Occurrences
 
@@ -46,9 +46,20 @@ def build_windows(config: RunConfig) -> Artifact:
     with artifact_lock(writer.folder):
         artifact = writer.complete()
         if artifact is not None:
+            _require_good_rows(config, artifact)
             logger.info("windows: reused %s", writer.folder)
             return artifact
         return _WindowsStage(config, writer).run(files)
+
+
+def _require_good_rows(config: RunConfig, windows: Artifact) -> None:
+    """CorpusError where bad rows are to be fatal, and were left out when these windows were made."""
+    bad = [reading for reading in readings(windows) if reading.bad_rows]
+    if bad and corpus_of(config).bad_rows == "error":
+        raise CorpusError(
+            f"{bad[0].file}: {bad[0].examples[0]}; repair the row, or set corpus.bad_rows: report to leave bad rows "
+            "out and count them"
+        )
 
 
 def _inputs(config: RunConfig) -> dict[str, object]:
@@ -93,9 +104,16 @@ class _WindowsStage:
         entries = [shard.result() for shard in shards]
         if reused:
             logger.info("windows: reused %d of %d shards of %s", reused, len(entries), file.name)
-        bad_rows.log(file.name)
+        self._require_unchanged(file, entries)
         reading = _reading(file, len(entries), cutter, bad_rows).model_dump_json().encode()
         self._enter(entries, self.writer.write_bytes(*self._end(file), reading), cutter.seen)
+
+    def _require_unchanged(self, file: SourceFile, entries: list[FileEntry]) -> None:
+        """CorpusError where the file is not the one that the shards are named by; they are forgotten."""
+        if digest_now(file) != file.digest:
+            for entry in entries:
+                self.writer.forget(entry.name)
+            raise CorpusError(f"{file.url} changed while it was read: run the command again when it is at rest")
 
     def _write(self, name: str, key: str, table: pa.Table, entry: FileEntry | None) -> FileEntry:
         stats = {"bytes": float(pc.sum(pc.subtract(table["byte_end"], table["byte_start"])).as_py())}
@@ -139,25 +157,31 @@ class _WindowsStage:
         return [*(self._place(file, index) for index in range(reading.shards)), self._end(file)]
 
     def _check(self) -> None:
-        tables = [read_table(self.writer.folder / entry.name) for entry in self.shards]
-        ids = np.concatenate([np.empty(0, np.uint64), *(table["window_id"].to_numpy() for table in tables)])
+        """What only all shards together show, read one by one: so many files cannot be mapped at once."""
+        ids = np.empty(sum(entry.rows for entry in self.shards), dtype=np.uint64)
+        at = documents = heldout = 0
+        for entry in self.shards:
+            table = read_table(self.writer.folder / entry.name)
+            firsts = table["split"].filter(pc.equal(table["byte_start"], 0))
+            ids[at : at + entry.rows] = table["window_id"].to_numpy()
+            at += entry.rows
+            documents += len(firsts)
+            heldout += pc.sum(pc.equal(firsts, "heldout")).as_py() or 0
         if len(ids) == 0:
             raise CorpusError("the corpus holds no text: every row is empty; check corpus.files and corpus.text_column")
+        ids.sort()
         # 64 random bits collide among a billion windows with probability 0.03.
-        assert len(np.unique(ids)) == len(ids), "two windows have one id"
-        self._check_split(tables)
+        assert (ids[1:] != ids[:-1]).all(), "two windows have one id"
+        self._check_split(documents, heldout)
 
-    def _check_split(self, tables: list[pa.Table]) -> None:
+    def _check_split(self, documents: int, heldout: int) -> None:
         """Both sides of a split need a document; found out here, not by the trainer after hours of other stages."""
         holdout = corpus_of(self.config).holdout
-        firsts = pa.concat_tables(table.select(["byte_start", "split"]) for table in tables)
-        splits = firsts.filter(pc.field("byte_start") == 0)["split"]
-        heldout = pc.sum(pc.equal(splits, "heldout")).as_py()
-        if holdout > 0 and heldout in (0, len(splits)):
+        if holdout > 0 and heldout in (0, documents):
             share, remedy = ("none", "raise") if heldout == 0 else ("all", "lower")
             raise CorpusError(
-                f"corpus.holdout: {holdout} holds out {share} of {len(splits)} document(s), but training needs some "
-                f"held out and some left: {remedy} it or add documents; 0 prepares windows that nothing is trained on"
+                f"corpus.holdout: {holdout} holds out {share} of {documents} document(s), but training needs some held "
+                f"out and some left: {remedy} it or add documents; 0 prepares windows that nothing is trained on"
             )
 
 

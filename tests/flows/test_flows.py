@@ -158,7 +158,7 @@ class TestResults:
         made = sorted(
             path.relative_to(config.workspace).parts[0] for path in config.workspace.glob("*/*/manifest.json")
         )
-        assert made == ["tokens", "vocabularies", "windows"]
+        assert made == ["screenings", "tokens", "vocabularies", "windows"]
 
     def test_evaluate_takes_the_micro_batches_of_the_training(self, run: FinishedRun) -> None:
         training = run.config.training.model_copy(update={"micro_batch_windows": 3})

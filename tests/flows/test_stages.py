@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 from flow_inputs import FlowInputs, flip_a_byte, run_and_die, shard_bytes, write_corpus
 
 from flows.config import RunConfig
+from flows.corpus import BadRows, Document, SourceFile, read_documents
 from flows.errors import CorpusError
 from flows.prepare import prepare
 from flows.stages.windows import build_windows
@@ -318,6 +319,34 @@ class TestErrors:
             build_windows(config)
         (corpus / "b.jsonl").write_bytes(whole)
         assert [reading.file for reading in readings(build_windows(config))] == ["a.jsonl", "b.jsonl"]
+
+    def test_bad_rows_that_were_left_out_are_an_error_when_they_are_to_be_one(
+        self, config: RunConfig, corpus: Path
+    ) -> None:
+        write_corpus(corpus / "a.jsonl", [*FIRST, None])
+        made = build_windows(config)
+        assert config.corpus is not None
+        strict = config.model_copy(update={"corpus": config.corpus.model_copy(update={"bad_rows": "error"})})
+        with pytest.raises(CorpusError, match=r"a\.jsonl: line 8 is null.*repair the row"):
+            build_windows(strict)
+        assert build_windows(config) == made
+
+    def test_a_file_that_changes_while_it_is_read_leaves_no_shards_under_its_old_name(
+        self, config: RunConfig, corpus: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        old = (corpus / "b.jsonl").read_bytes()
+
+        def change_then_read(file: SourceFile, bad_rows: BadRows) -> Iterator[Document]:
+            if file.name == "b.jsonl":
+                write_corpus(corpus / "b.jsonl", ["other text"] * 20)
+            return read_documents(file, bad_rows)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("flows.stages.windows.read_documents", change_then_read)
+            with pytest.raises(CorpusError, match=r"b\.jsonl changed while it was read: run the command again"):
+                build_windows(config)
+        (corpus / "b.jsonl").write_bytes(old)
+        assert "other text" not in {row["text"] for row in rows(build_windows(config))}
 
     def test_a_config_without_corpus(self, inputs: FlowInputs, tmp_path: Path) -> None:
         with pytest.raises(CorpusError, match=r"the config has no `corpus`: name files, e\.g\. corpus"):

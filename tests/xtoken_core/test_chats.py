@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ TEMPLATES = {
 # Templates whose marks the tokenizer knows: elsewhere the end of a content can merge with the template behind it.
 PAIRS = [("byte_bpe", "chatml"), ("byte_bpe", "strict"), ("mistral_v1", "instruct"), ("tekken", "instruct")]
 
+DAY = date(2024, 7, 26)
 SYSTEM = {"role": "system", "content": "Be brief."}
 QUESTION = {"role": "user", "content": "What is 2 + 2? 😀"}
 ANSWER = {"role": "assistant", "content": "It is 4."}
@@ -101,8 +103,44 @@ class TestMask:
     def test_nothing_is_learned_from_a_chat_without_answers(self, byte_bpe: Tokenizer) -> None:
         assert not encode(byte_bpe, CHATML, [SYSTEM, QUESTION]).loss_mask.values.any()
 
+    def test_a_thought_that_the_template_drops_leaves_the_turn_before_alone(self, byte_bpe: Tokenizer) -> None:
+        """Many templates keep the thoughts of the last answer only."""
+        last_only = CHATML.replace("{% if m.reasoning_content %}", "{% if m.reasoning_content and loop.last %}")
+        thought = ANSWER | {"reasoning_content": "Easy."}
+        rows = encode(byte_bpe, last_only, [QUESTION, thought, QUESTION, thought])
+        assert learned(byte_bpe, rows) == b"It is 4.<|im_end|>Easy.\n</think>\n\nIt is 4.<|im_end|>"
+
+    def test_a_message_that_the_template_drops_does_not_end_the_turn_before_it(self, byte_bpe: Tokenizer) -> None:
+        no_tools = CHATML.replace("for m in messages", "for m in messages if m.role != 'tool'")
+        rows = encode(byte_bpe, no_tools, [QUESTION, ANSWER, {"role": "tool", "content": "4"}])
+        assert learned(byte_bpe, rows) == b"It is 4.<|im_end|>"
+
 
 class TestWhatTemplatesDo:
+    def test_a_token_that_goes_on_behind_a_content_keeps_the_segments_in_order(self, tekken: Tokenizer) -> None:
+        """STRICT knows no thoughts, and tekken has a token for the full stop and the newline behind it."""
+        chat = [{"role": "user", "content": "Hi there."}, {"role": "assistant", "content": "Hello.", "thinking": "Hm."}]
+        rows = encode(tekken, STRICT, chat)
+        ends = rows.segment_ends.row(0)
+        assert (np.diff(ends) >= 0).all()
+        assert contents(tekken, rows) == [b"Hi there.\n", b"", b"Hello.\n"]
+
+    def test_contents_that_share_a_token_keep_the_segments_in_order(self, byte_bpe: Tokenizer) -> None:
+        both = "{% for m in messages %}{{ m.content }}{% endfor %}"
+        rows = encode(byte_bpe, both, [{"role": "user", "content": "th"}, {"role": "assistant", "content": "e end"}])
+        assert (np.diff(rows.segment_ends.row(0)) >= 0).all()
+        assert b"".join(segments(byte_bpe, rows)) == b"the end"
+
+    def test_a_date_in_an_unknown_form_is_refused_rather_than_todays(self, byte_bpe: Tokenizer) -> None:
+        today = "{% set form = '%Y' %}{{ strftime_now(form) }}{% for m in messages %}{{ m.content }}{% endfor %}"
+        rows = encode(byte_bpe, today, [QUESTION])
+        assert "asks for today's date in a form that is not written out" in rows.refused[0]
+
+    def test_a_template_that_fails_in_any_way_refuses_the_chat(self, byte_bpe: Tokenizer) -> None:
+        assert encode(byte_bpe, "{{ 1 / 0 }}", [QUESTION]).refused == (
+            "the chat template refuses a chat: division by zero",
+        )
+
     def test_a_content_that_is_left_out_is_an_empty_segment(self, byte_bpe: Tokenizer, tekken: Tokenizer) -> None:
         without = ChatTemplate("{% for m in messages if m.role != 'system' %}<s>{{ m.content }}</s>{% endfor %}", MARKS)
         rows = encode_chats(tekken, without, [[SYSTEM, QUESTION, ANSWER]], True)
@@ -123,7 +161,7 @@ class TestWhatTemplatesDo:
         assert rows.rewritten == 1
 
     def test_today_is_the_day_that_was_given(self, byte_bpe: Tokenizer) -> None:
-        rows = encode_chats(byte_bpe, ChatTemplate(SHOUTING, MARKS, "2026-02-03"), [[QUESTION]], True)
+        rows = encode_chats(byte_bpe, ChatTemplate(SHOUTING, MARKS, date(2026, 2, 3)), [[QUESTION]], True)
         assert segments(byte_bpe, rows)[0].startswith(b"03 Feb 2026")
 
     def test_a_chat_that_is_refused_has_an_empty_row(self, byte_bpe: Tokenizer) -> None:
@@ -173,13 +211,13 @@ class TestReading:
         folder = self.write(
             tmp_path, {"chat_template": "config", "bos_token": bos, "eos_token": None}, "{{ bos_token }}"
         )
-        assert read_chat_template(folder, "2024-07-26").render([QUESTION]) == "<b>"
+        assert read_chat_template(folder, DAY).render([QUESTION]) == "<b>"
 
     def test_of_several_templates_the_default_is_taken(self, tmp_path: Path) -> None:
         named = [{"name": "rag", "template": "rag"}, {"name": "default", "template": "plain"}]
-        assert read_chat_template(self.write(tmp_path, {"chat_template": named}), "2024-07-26").source == "plain"
+        assert read_chat_template(self.write(tmp_path, {"chat_template": named}), DAY).source == "plain"
 
     @pytest.mark.parametrize("config", [{}, {"chat_template": [{"name": "rag", "template": "rag"}]}])
     def test_a_model_without_a_template(self, tmp_path: Path, config: dict[str, Any]) -> None:
         with pytest.raises(ChatError, match=r"has no chat template .* put the model's template there"):
-            read_chat_template(self.write(tmp_path, config), "2024-07-26")
+            read_chat_template(self.write(tmp_path, config), DAY)

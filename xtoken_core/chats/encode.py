@@ -118,9 +118,11 @@ def _whole(tokenizer: Tokenizer, marked: tokenizers.Tokenizer, rendered: Rendere
     if starts is None:  # the text is not what the tokens spell: dummy prefixes, a normaliser
         starts, ends = to_byte[np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)].T
     is_mark = tokenizer.vocabulary.kind[ids] == TokenKind.SPECIAL
-    ranges, leads = [], []
+    ranges: list[tuple[int, int]] = []
+    leads: list[int] = []
     for start, end in to_byte[np.array(rendered.spans, dtype=np.int64).reshape(-1, 2)]:
-        first = int(np.searchsorted(ends, start, "right"))
+        # A token that two contents share, or that goes on into the template, belongs to the first of them.
+        first = max(int(np.searchsorted(ends, start, "right")), ranges[-1][1] if ranges else 0)
         last = max(int(np.searchsorted(starts, end, "left")), first) if end > start else first
         if is_mark[first:last].any():
             return None
@@ -170,10 +172,11 @@ def _mask(tokenizer: Tokenizer, placed: _Placed, parts: Sequence[Part]) -> np.nd
     roles = tokenizer.vocabulary.roles
     ends_a_turn = np.flatnonzero(np.isin(placed.ids, [roles[role] for role in _ENDS_A_TURN if role in roles]))
     mask = np.zeros(len(placed.ids), dtype=bool)
-    for message in {part.message for part in parts if part.is_learned}:
-        own = [where for part, where in zip(parts, placed.ranges, strict=True) if part.message == message]
-        later = [start for part, (start, _) in zip(parts, placed.ranges, strict=True) if part.message > message]
+    said = [(part, where) for part, where in zip(parts, placed.ranges, strict=True) if where[1] > where[0]]
+    for message in {part.message for part, _ in said if part.is_learned}:
+        own = [where for part, where in said if part.message == message]
+        later = [start for part, (start, _) in said if part.message > message]
         start, end = own[0][0], own[-1][1]
         closing = ends_a_turn[(ends_a_turn >= end) & (ends_a_turn < min(later, default=len(mask)))]
-        mask[start : closing[0] + 1 if len(closing) else end] = end > start
+        mask[start : closing[0] + 1 if len(closing) else end] = True
     return mask

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ class ChatTemplate:
 
     source: str
     variables: Mapping[str, str] = field(default_factory=dict)
-    day: str = "2024-07-26"
+    day: date = date(2024, 7, 26)
 
     def render(self, messages: Sequence[Message]) -> str:
         """The text of a chat, complete, without the beginning of another answer.
@@ -39,7 +39,6 @@ class ChatTemplate:
         Raises:
             ChatError: where the template refuses the chat (roles that do not alternate) or is broken.
         """
-        from jinja2 import TemplateError
         from transformers.utils.chat_template_utils import render_jinja_template
 
         variables: dict[str, Any] = dict(self.variables)
@@ -47,18 +46,22 @@ class ChatTemplate:
             rendered: Any = render_jinja_template(
                 [[dict(message) for message in messages]], chat_template=self._dated, **variables
             )
-        except (TemplateError, TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
+        except Exception as error:  # a program of its own: whatever it raises, it does not take this chat
             raise ChatError(f"the chat template refuses a chat: {error}") from error
         return rendered[0][0]
 
     @cached_property
     def _dated(self) -> str:
         """The source with the date in place of calls that ask for it; transformers lets no function be handed in."""
-        today = datetime.fromisoformat(self.day)
-        return _TODAY.sub(lambda call: repr(today.strftime(call[2])), self.source)
+        dated = _TODAY.sub(lambda call: repr(self.day.strftime(call[2])), self.source)
+        if re.search(r"strftime_now\s*\(", dated):
+            raise ChatError(
+                "it asks for today's date in a form that is not written out; write the date into the template"
+            )
+        return dated
 
 
-def read_chat_template(folder: Path, day: str) -> ChatTemplate:
+def read_chat_template(folder: Path, day: date) -> ChatTemplate:
     """The template in a tokenizer's folder: `chat_template.jinja`, else the entry of `tokenizer_config.json`.
 
     Raises:
