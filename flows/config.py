@@ -200,6 +200,11 @@ class ScreeningConfig(Settings):
         default=None, description="words in a run that an evaluation set and a document share; default: 13"
     )
 
+    @field_validator("near_duplicates", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, value: Any) -> Any:
+        return "off" if value is False else value  # YAML reads a bare `off` as false
+
     @model_validator(mode="after")
     def _threshold_is_used(self) -> Self:
         if self.near_duplicates == "off" and self.threshold is not None:

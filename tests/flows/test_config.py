@@ -387,3 +387,11 @@ def test_a_config_survives_json_as_a_deployment_passes_it(file: Path, corpus: st
 def test_a_form_can_be_made_of_the_config() -> None:
     properties = RunConfig.model_json_schema()["properties"]
     assert {"student", "teachers", "corpus", "training"} <= set(properties)
+
+
+@pytest.mark.parametrize("word", ["off", "'off'"])
+def test_off_is_a_word_though_yaml_reads_it_as_no(tmp_path: Path, word: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(f"{SMALLEST}\nscreening: {{near_duplicates: {word}}}\n")
+    assert load_config(path).screening.near_duplicates == "off"
+    assert load_config(path, [f"screening.near_duplicates={word}"]).screening.near_duplicates == "off"

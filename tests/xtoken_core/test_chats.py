@@ -221,3 +221,8 @@ class TestReading:
     def test_a_model_without_a_template(self, tmp_path: Path, config: dict[str, Any]) -> None:
         with pytest.raises(ChatError, match=r"has no chat template .* put the model's template there"):
             read_chat_template(self.write(tmp_path, config), DAY)
+
+    @pytest.mark.parametrize("source", ["{% for m in %}", "{{ raise_exception('no') }}"])
+    def test_a_template_that_takes_no_chat_at_all(self, tmp_path: Path, source: str) -> None:
+        with pytest.raises(ChatError, match=r"a question and an answer are too much for it: .*; repair the template"):
+            read_chat_template(self.write(tmp_path, {}, source), DAY)

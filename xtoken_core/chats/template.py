@@ -17,6 +17,9 @@ _TODAY = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1\s*\)""")
 _DEFAULT = "default"  # among several templates with names, the one for plain chats
 
 
+_PROBE = ({"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"})
+
+
 class ChatError(ValueError):
     """A model without a usable chat template, or a chat that its template refuses; the message says which."""
 
@@ -65,13 +68,19 @@ def read_chat_template(folder: Path, day: date) -> ChatTemplate:
     """The template in a tokenizer's folder: `chat_template.jinja`, else the entry of `tokenizer_config.json`.
 
     Raises:
-        ChatError: where there is none, or several and none is called default.
+        ChatError: where there is none, or several and none is called default, or it does not take the simplest chat.
     """
     config = _config(folder)
     names = {key: config[key] for key in config if key.endswith("_token") and config[key]}
     variables = {key: name["content"] if isinstance(name, Mapping) else name for key, name in names.items()}
     variables = {key: name for key, name in variables.items() if isinstance(name, str)}
-    return ChatTemplate(_source(folder, config), variables, day)
+    template = ChatTemplate(_source(folder, config), variables, day)
+    try:
+        template.render(_PROBE)
+    except ChatError as error:
+        problem = f"a question and an answer are too much for it: {error}; repair the template"
+        raise ChatError(f"{folder}: {problem}") from error
+    return template
 
 
 def _source(folder: Path, config: Mapping[str, Any]) -> str:
