@@ -8,6 +8,8 @@ from numba import njit
 
 from xtoken_core.align import AlignmentBatch, ChunkKind
 from xtoken_core.ragged import Ragged
+from xtoken_core.text_bytes import token_bytes
+from xtoken_core.vocabulary import Vocabulary
 
 LONGEST = 8  # the last class of tokens in a chunk: this many or more
 MOST_BYTES = 24  # the same of bytes
@@ -20,7 +22,7 @@ class ChunkSizes:
     """Chunks by their size.
 
     tokens: int64 [LONGEST + 1, LONGEST + 1], chunks by their student and teacher tokens.
-    bytes: int64 [MOST_BYTES + 1], chunks by the bytes that their student tokens spell.
+    bytes: int64 [MOST_BYTES + 1], chunks by the bytes of the text that their student tokens spell.
     The last of each dimension counts what is as large or larger.
     """
 
@@ -52,8 +54,8 @@ class ChunkSizes:
         """Chunks of one token on each side."""
         return int(self.tokens[1, 1])
 
-    def add(self, student_ids: Ragged, chunks: AlignmentBatch, token_bytes: np.ndarray) -> np.ndarray:
-        """Count the chunks of some windows; `token_bytes` int32 [V] are the bytes of each of the student's ids.
+    def add(self, student_ids: Ragged, chunks: AlignmentBatch, student: Vocabulary) -> np.ndarray:
+        """Count the chunks of some windows.
 
         Returns the bytes of text in inexact chunks of each window, int64 [windows]: what templates differ in is not in
         them, as it differs in every chat.
@@ -61,18 +63,17 @@ class ChunkSizes:
         differing = np.zeros(len(chunks), dtype=np.int64)
         ours, theirs = chunks.student_chunk_ends, chunks.teacher_chunk_ends
         _count(
-            (student_ids.values, student_ids.offsets, chunks.student_chunk_start0, ours.values),
+            (token_bytes(student_ids, student), student_ids.offsets, chunks.student_chunk_start0, ours.values),
             (chunks.teacher_chunk_start0, theirs.values),
             (ours.offsets, chunks.chunk_exact.values, chunks.chunk_kind.values),
-            token_bytes,
             (self.tokens, self.bytes, differing),
         )
         return differing
 
 
 @njit(nogil=True, cache=True)
-def _count(student: tuple, teacher: tuple, chunks: tuple, token_bytes: np.ndarray, counts: tuple) -> None:
-    ids, windows, our_starts, our_ends = student
+def _count(student: tuple, teacher: tuple, chunks: tuple, counts: tuple) -> None:
+    spelled, windows, our_starts, our_ends = student
     their_starts, their_ends = teacher
     offsets, exact, kind = chunks
     tokens, sizes, differing = counts
@@ -83,7 +84,7 @@ def _count(student: tuple, teacher: tuple, chunks: tuple, token_bytes: np.ndarra
             tokens[min(our_end - ours, len(tokens) - 1), min(their_end - theirs, len(tokens) - 1)] += 1
             size = 0
             for token in range(windows[window] + ours, windows[window] + our_end):
-                size += token_bytes[ids[token]]
+                size += spelled[token]
             sizes[min(size, len(sizes) - 1)] += 1
             if kind[chunk] == _TEXT and not exact[chunk]:
                 differing[window] += size

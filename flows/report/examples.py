@@ -33,7 +33,7 @@ def chunk_sizes(alignments: Artifact, student: Vocabulary) -> ChunkSizes:
     sizes = ChunkSizes.none()
     for index in range(len(alignments)):
         table = alignments.table(index)
-        sizes.add(from_list_column(table["student_ids"]), alignment_of(table), student.lengths)
+        sizes.add(from_list_column(table["student_ids"]), alignment_of(table), student)
     return sizes
 
 

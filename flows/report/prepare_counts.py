@@ -145,7 +145,7 @@ def _add(counts: PairCounts, shard: _Shard, pair: Pair, vocabulary: Vocabulary) 
     """Count one shard of a teacher's alignments."""
     table = pair.alignments.table(shard.index)
     ids = from_list_column(table["student_ids"])
-    differing = counts.sizes.add(ids, alignment_of(table), vocabulary.lengths)
+    differing = counts.sizes.add(ids, alignment_of(table), vocabulary)
     lengths = ids.lengths, from_list_column(table["teacher_ids"]).lengths
     rows = shard.rows.with_columns(
         pl.lit(pair.name).alias("teacher"),

@@ -23,7 +23,7 @@ from storage.manifest import FileEntry
 from storage.schemas import SCREENING
 from storage.screening import DROPPED_NAME, FINDINGS_NAME, KIND
 from storage.workspace import Workspace
-from xtoken_core.minhash import signatures
+from xtoken_core.minhash import BINS, signatures
 from xtoken_core.ngrams import run_bytes
 from xtoken_core.words import Words, words_of
 
@@ -87,7 +87,7 @@ def _content(windows: Artifact, index: int, passages: EvaluationPassages) -> Sha
     words = words_of(parts.texts)
     rows = np.diff(np.append(parts.first_rows, table.num_rows))
     sizes = (table["byte_end"].to_numpy() - table["byte_start"].to_numpy()).astype(np.int64)
-    signature = pa.FixedSizeListArray.from_arrays(pa.array(signatures(words).reshape(-1)), 64)
+    signature = pa.FixedSizeListArray.from_arrays(pa.array(signatures(words).reshape(-1)), BINS)
     columns = [
         *(table[name].take(pa.array(parts.first_rows)) for name in ("doc_id", "split", "byte_start")),
         rows.astype(np.int32),

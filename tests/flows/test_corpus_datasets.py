@@ -15,8 +15,6 @@ from flows.config import CorpusConfig
 from flows.corpus import BadRows, Reason, SourceFile, find_sources, read_documents
 from flows.errors import CorpusError
 
-pytest.importorskip("datasets")
-
 TEXTS = [f"document {number}, 中文" for number in range(150)]
 CHAT = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "yes"}]
 
