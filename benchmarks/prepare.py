@@ -168,7 +168,7 @@ def _with_gigatoken(workspace: Path, tokenizer: Any) -> float:
     import gigatoken
 
     from storage.columns import from_string_column
-    from xtoken_core.encoders import as_awkward
+    from xtoken_core.tokenizer.encoders import as_awkward
 
     texts = [as_awkward(from_string_column(table["text"])) for table in _windows(workspace)]
     cores = len(os.sched_getaffinity(0))

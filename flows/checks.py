@@ -16,7 +16,7 @@ from flows.trainings import checkpoint_to_evaluate
 from trainer.run import require_loggers
 from xtoken_core.chats import read_chat_template
 from xtoken_core.models import ModelError, require_positions
-from xtoken_core.tokenizer_files import SOURCES, find_source
+from xtoken_core.tokenizer.tokenizer_files import SOURCES, find_source
 
 Check = Callable[[RunConfig], None]
 

@@ -11,7 +11,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from trainer.job import Architecture, LossName, Positive, Settings, TrainingSettings
-from xtoken_core.minhash import LOWEST_THRESHOLD
+from xtoken_core.text.minhash import LOWEST_THRESHOLD
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a Path keeps one slash of two
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]

@@ -8,7 +8,7 @@ from storage.digests import folder_digest
 from storage.hashing import bytes_checksum, fingerprint
 from xtoken_core.models import ModelError
 from xtoken_core.tokenizer import Tokenizer
-from xtoken_core.tokenizer_files import SOURCES
+from xtoken_core.tokenizer.tokenizer_files import SOURCES
 
 _TOKENIZER_FILES = (
     *SOURCES,

@@ -34,7 +34,7 @@ from tokenizers import (
     trainers,
 )
 
-from xtoken_core.spelling import byte_alphabet
+from xtoken_core.tokenizer.spelling import byte_alphabet
 
 Builder = Callable[[Path], Path]
 

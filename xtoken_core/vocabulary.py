@@ -2,7 +2,7 @@
 
 Two tokenizers meet in bytes, not in strings: a token can be half a character, and the same text is spelled with `Ġ` by
 one family and with `▁` by another. A `Vocabulary` is all that alignment, projection and losses need to know about a
-tokenizer; `xtoken_core.spelling` establishes it from a tokenizer's files.
+tokenizer; `xtoken_core.tokenizer.spelling` establishes it from a tokenizer's files.
 """
 
 import hashlib

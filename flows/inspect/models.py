@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from flows.inspect.values import facts, size, verdict
 from storage.digests import file_digest
-from xtoken_core.tokenizer_files import find_source
+from xtoken_core.tokenizer.tokenizer_files import find_source
 
 _CONFIG = "config.json"
 _STATE = "trainer_state.json"

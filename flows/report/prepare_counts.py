@@ -19,7 +19,7 @@ from storage.columns import from_list_column, from_string_column
 from storage.windows import Reading, shard_readings
 from xtoken_core.chunk_sizes import ChunkSizes
 from xtoken_core.ragged import Ragged
-from xtoken_core.scripts import SCRIPTS, dominant_scripts
+from xtoken_core.text.scripts import SCRIPTS, dominant_scripts
 from xtoken_core.vocabulary import Vocabulary
 
 WORST = 20  # windows kept of each teacher

@@ -15,7 +15,7 @@ from storage.schemas import WINDOWS
 from storage.windows import window_id
 from xtoken_core.occurrences import Occurrences
 from xtoken_core.ragged import Ragged, offsets_of
-from xtoken_core.windows import window_ends
+from xtoken_core.text.windows import window_ends
 
 _BATCH_BYTES = 8 << 20
 _LONGEST = 1 << 30  # with a batch before it still below the 2^31 bytes of an Arrow string column

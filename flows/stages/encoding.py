@@ -9,9 +9,9 @@ import numpy as np
 from flows.config import RunConfig
 from storage.artifact import Artifact
 from storage.columns import from_string_column
-from xtoken_core.encoders import Encoder, GigatokenEncoder, TokenizersEncoder, make_encoder
 from xtoken_core.ragged import Ragged, offsets_of
 from xtoken_core.tokenizer import Tokenizer
+from xtoken_core.tokenizer.encoders import Encoder, GigatokenEncoder, TokenizersEncoder, make_encoder
 
 logger = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from flows.corpus import BadRows, Document, SourceFile, read_documents
 from flows.stages.document_parts import ragged_texts, said
-from xtoken_core.overlap import Passages, passage_run
 from xtoken_core.ragged import Ragged
-from xtoken_core.words import Words, words_of
+from xtoken_core.text.overlap import Passages, passage_run
+from xtoken_core.text.words import Words, words_of
 
 _BATCH_CHARACTERS = 4 << 20
 

@@ -15,7 +15,7 @@ from storage.artifact import Artifact
 from storage.hashing import fingerprint
 from storage.schemas import DROPPED
 from storage.screening import Count, Findings, NearDuplicate, Overlap, SharedPassage
-from xtoken_core.minhash import near_duplicates, similarity
+from xtoken_core.text.minhash import near_duplicates, similarity
 
 _EXAMPLES = 20
 _SHOWN_CHARACTERS = 200

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from storage.columns import single_chunk
-from xtoken_core.minhash import BINS, densified
+from xtoken_core.text.minhash import BINS, densified
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,9 +23,9 @@ from storage.manifest import FileEntry
 from storage.schemas import SCREENING
 from storage.screening import DROPPED_NAME, FINDINGS_NAME, KIND
 from storage.workspace import Workspace
-from xtoken_core.minhash import BINS, signatures
-from xtoken_core.ngrams import run_bytes
-from xtoken_core.words import Words, words_of
+from xtoken_core.text.minhash import BINS, signatures
+from xtoken_core.text.ngrams import run_bytes
+from xtoken_core.text.words import Words, words_of
 
 ALGORITHM_VERSION = 1
 _DEFAULT_THRESHOLD = 0.8

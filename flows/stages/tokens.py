@@ -21,9 +21,9 @@ from storage.vocabularies import store_vocabulary, vocabulary_spec
 from storage.windows import Reading, shard_readings
 from storage.workspace import Workspace
 from xtoken_core.chats import EncodedRows
-from xtoken_core.encoders import Encoder
 from xtoken_core.ragged import Ragged, offsets_of
 from xtoken_core.tokenizer import Tokenizer
+from xtoken_core.tokenizer.encoders import Encoder
 
 KIND = "tokens"
 ALGORITHM_VERSION = 4

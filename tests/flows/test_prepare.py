@@ -21,8 +21,8 @@ from storage.artifact import Artifact
 from storage.columns import from_list_column
 from xtoken_core.align import ChunkKind
 from xtoken_core.chats import ChatError
-from xtoken_core.encoders import GigatokenEncoder
 from xtoken_core.ragged import Ragged
+from xtoken_core.tokenizer.encoders import GigatokenEncoder
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

@@ -3,8 +3,8 @@
 import numpy as np
 
 from xtoken_core.ragged import Ragged
-from xtoken_core.spelling import as_text
 from xtoken_core.tokenizer import Tokenizer
+from xtoken_core.tokenizer.spelling import as_text
 from xtoken_core.vocabulary import Vocabulary
 
 

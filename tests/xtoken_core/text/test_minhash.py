@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xtoken_core.minhash import BINS, EMPTY, densified, near_duplicates, signatures, similarity
-from xtoken_core.ngrams import Run, ngrams, run_bytes, weights
-from xtoken_core.overlap import Passages, passage_run
 from xtoken_core.ragged import Ragged, offsets_of
-from xtoken_core.words import Words, words_of
+from xtoken_core.text.minhash import BINS, EMPTY, densified, near_duplicates, signatures, similarity
+from xtoken_core.text.ngrams import Run, ngrams, run_bytes, weights
+from xtoken_core.text.overlap import Passages, passage_run
+from xtoken_core.text.words import Words, words_of
 
 
 def ragged(texts: list[str]) -> Ragged:

@@ -18,10 +18,10 @@ from real_tokenizers import mistral_file, write_mistral_v1, write_tekken
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from texts import hard_texts
 
-from xtoken_core.rank_families import FAMILIES, RankFamily
-from xtoken_core.spelling import as_text
 from xtoken_core.tokenizer import Tokenizer
-from xtoken_core.tokenizer_files import SOURCES
+from xtoken_core.tokenizer.rank_families import FAMILIES, RankFamily
+from xtoken_core.tokenizer.spelling import as_text
+from xtoken_core.tokenizer.tokenizer_files import SOURCES
 from xtoken_core.vocabulary import TokenKind, VocabularyError
 
 GetTokenizer = Callable[[str], Tokenizer]

@@ -10,9 +10,9 @@ from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, tra
 from tokenizers import Tokenizer as Backend
 
 from xtoken_core.align import align_batch
-from xtoken_core.establish import PROBE
-from xtoken_core.spelling import WordSpelling
 from xtoken_core.tokenizer import Tokenizer
+from xtoken_core.tokenizer.establish import PROBE
+from xtoken_core.tokenizer.spelling import WordSpelling
 from xtoken_core.vocabulary import TokenKind, VocabularyError
 
 

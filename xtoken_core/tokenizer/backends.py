@@ -12,9 +12,9 @@ from typing import Any
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
-from xtoken_core.definitions import NEVER, SPACE_TO_METASPACE
-from xtoken_core.spelling import MetaspaceSpelling, WordSpelling, components, spelling_of
-from xtoken_core.tokenizer_files import TokenizerFiles
+from xtoken_core.tokenizer.definitions import NEVER, SPACE_TO_METASPACE
+from xtoken_core.tokenizer.spelling import MetaspaceSpelling, WordSpelling, components, spelling_of
+from xtoken_core.tokenizer.tokenizer_files import TokenizerFiles
 from xtoken_core.vocabulary import TokenKind, Vocabulary, VocabularyError
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xtoken_core.ragged import Ragged
-from xtoken_core.scripts import COMMON, OTHER, SCRIPTS, dominant_scripts
+from xtoken_core.text.scripts import COMMON, OTHER, SCRIPTS, dominant_scripts
 
 # The first word of a letter's name, where it is not the script's own.
 NAMES = {"CJK": "Han", "HIRAGANA": "Kana", "KATAKANA": "Kana"}

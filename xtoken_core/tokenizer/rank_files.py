@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from xtoken_core.definitions import AddedToken, Steps, make_definition, merges_of
-from xtoken_core.rank_families import FAMILIES, RankFamily
-from xtoken_core.spelling import byte_alphabet
+from xtoken_core.tokenizer.definitions import AddedToken, Steps, make_definition, merges_of
+from xtoken_core.tokenizer.rank_families import FAMILIES, RankFamily
+from xtoken_core.tokenizer.spelling import byte_alphabet
 from xtoken_core.vocabulary import VocabularyError
 
 _PATTERN = "pat_str"  # tiktoken's name for it

@@ -15,9 +15,9 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from xtoken_core.ragged import offsets_of
-from xtoken_core.role_names import find_roles
-from xtoken_core.spelling import REMEDY, Spelling, spelling_of
-from xtoken_core.tokenizer_files import TokenizerFiles
+from xtoken_core.tokenizer.role_names import find_roles
+from xtoken_core.tokenizer.spelling import REMEDY, Spelling, spelling_of
+from xtoken_core.tokenizer.tokenizer_files import TokenizerFiles
 from xtoken_core.vocabulary import TokenKind, Vocabulary, VocabularyError
 
 # Unchanged by NFC and NFKC, so that tokenizers with those normalisers pass; spells no special token.

@@ -16,8 +16,8 @@ words at threshold 0.8, by true J: none at 0.5, 0.3% at 0.6, 3% at 0.7, 15% at 0
 import numpy as np
 from numba import njit
 
-from xtoken_core.ngrams import Run, ngrams
-from xtoken_core.words import Words
+from xtoken_core.text.ngrams import Run, ngrams
+from xtoken_core.text.words import Words
 
 SHINGLES = Run(weight=10, word_weight=2)  # five words, or ten characters of a script without spaces
 BINS = 64

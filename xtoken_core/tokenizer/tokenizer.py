@@ -9,11 +9,11 @@ from typing import Self
 import numpy as np
 import tokenizers
 
-from xtoken_core.backends import load_backend, load_plain_backend, read_marks_as_text, with_model_type
-from xtoken_core.establish import establish_vocabulary
 from xtoken_core.ragged import Ragged, offsets_of
-from xtoken_core.spelling import as_text
-from xtoken_core.tokenizer_files import TokenizerFiles, read_files
+from xtoken_core.tokenizer.backends import load_backend, load_plain_backend, read_marks_as_text, with_model_type
+from xtoken_core.tokenizer.establish import establish_vocabulary
+from xtoken_core.tokenizer.spelling import as_text
+from xtoken_core.tokenizer.tokenizer_files import TokenizerFiles, read_files
 from xtoken_core.vocabulary import Vocabulary
 
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Regex, pre_tokenizers
 
+from xtoken_core.text.windows import window_ends
 from xtoken_core.tokenizer import Tokenizer
-from xtoken_core.windows import window_ends
 
 PIECES = [*"aZ7é中😀 .\n\t", "\u00a0 ", "\u3000 "]
 documents = st.lists(st.sampled_from(PIECES), max_size=80).map("".join).map(str.encode)

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xtoken_core.definitions import NEVER, SPACE_TO_METASPACE, AddedToken, Steps, make_definition, merges_of
-from xtoken_core.role_names import find_roles
-from xtoken_core.spelling import METASPACE
+from xtoken_core.tokenizer.definitions import NEVER, SPACE_TO_METASPACE, AddedToken, Steps, make_definition, merges_of
+from xtoken_core.tokenizer.role_names import find_roles
+from xtoken_core.tokenizer.spelling import METASPACE
 from xtoken_core.vocabulary import VocabularyError
 
 _UNIGRAM, _BPE = 1, 2  # TrainerSpec.ModelType

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.quickstart.tokenizer import make_tokenizer
-from xtoken_core.encoders import EncoderError, GigatokenEncoder, TokenizersEncoder, make_encoder
 from xtoken_core.ragged import Ragged
 from xtoken_core.tokenizer import Tokenizer
+from xtoken_core.tokenizer.encoders import EncoderError, GigatokenEncoder, TokenizersEncoder, make_encoder
 
 NAMES = ("byte_bpe", "tekken", "mistral_v1")
 PIECES = st.sampled_from(
@@ -99,7 +99,7 @@ def test_threads_and_copies_in_other_processes_agree(tokenizer: Tokenizer, encod
 
 def test_an_instance_is_replaced_when_it_has_read_much(byte_bpe: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     """It remembers every word, so that its memory would grow with the corpus."""
-    monkeypatch.setattr("xtoken_core.encoders._BYTES_PER_INSTANCE", 1000)
+    monkeypatch.setattr("xtoken_core.tokenizer.encoders._BYTES_PER_INSTANCE", 1000)
     encoder = GigatokenEncoder.of(byte_bpe)
     instances: list[Any] = []
     for _ in range(3):

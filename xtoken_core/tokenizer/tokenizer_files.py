@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xtoken_core.rank_files import holds_ranks, tekken_definition, tiktoken_definition
-from xtoken_core.sentencepiece_files import sentencepiece_definition
+from xtoken_core.tokenizer.rank_files import holds_ranks, tekken_definition, tiktoken_definition
+from xtoken_core.tokenizer.sentencepiece_files import sentencepiece_definition
 from xtoken_core.vocabulary import VocabularyError
 
 # What can hold a tokenizer; of several the first is read.

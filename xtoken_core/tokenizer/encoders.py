@@ -12,9 +12,9 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from xtoken_core.establish import PROBE
 from xtoken_core.ragged import Ragged, offsets_of
-from xtoken_core.tokenizer import Tokenizer
+from xtoken_core.tokenizer.establish import PROBE
+from xtoken_core.tokenizer.tokenizer import Tokenizer
 from xtoken_core.vocabulary import TokenKind
 
 # gigatoken remembers every word that it has met: 1.4 bytes a byte of text where none repeats. An instance is replaced

@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 from xtoken_core.ragged import Ragged
-from xtoken_core.words import Words
+from xtoken_core.text.words import Words
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from xtoken_core.role_names import find_roles
-from xtoken_core.spelling import METASPACE
+from xtoken_core.tokenizer.role_names import find_roles
+from xtoken_core.tokenizer.spelling import METASPACE
 from xtoken_core.vocabulary import VocabularyError
 
 NEVER = -1e6  # as the score of a Unigram piece; others have at least some -30

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from xtoken_core.ngrams import Run, ngrams, weights
-from xtoken_core.words import Words
+from xtoken_core.text.ngrams import Run, ngrams, weights
+from xtoken_core.text.words import Words
 
 WORD_WEIGHT = 4  # as many characters of a script without spaces stand for a word: 13 words are 52 of them
 _MARKS_PER_HASH = 8  # of what is not there, at most one look-up in eight goes on to the search

@@ -15,8 +15,8 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from transformers import AutoTokenizer
 
-from xtoken_core.establish import PROBE
 from xtoken_core.tokenizer import Tokenizer
+from xtoken_core.tokenizer.establish import PROBE
 from xtoken_core.vocabulary import TokenKind, VocabularyError
 
 REAL = ["byte_bpe", "mistral_v1", "tekken"]
