@@ -9,7 +9,7 @@ from pathlib import Path
 
 from flows.claims import require_free
 from flows.config import ConfigError, RunConfig
-from flows.corpus import corpus_of, find_evaluation_sets, find_sources
+from flows.corpus import corpus_of, find_evaluation_sets, find_sources, require_columns
 from flows.errors import CorpusError
 from flows.resolve import load_tokenizer, model_folder, teacher_folder, tokenizer_fingerprint, tokenizer_folder
 from flows.trainings import checkpoint_to_evaluate
@@ -33,9 +33,9 @@ def check_tokenizers(config: RunConfig) -> None:
 
 
 def check_corpus(config: RunConfig) -> None:
-    """Raise CorpusError where files of the corpus or of evaluation sets are missing or of an unknown format."""
-    find_sources(corpus_of(config))
-    find_evaluation_sets(corpus_of(config))
+    """Raise CorpusError where files of the corpus or of evaluation sets are missing, unknown or lack the column."""
+    require_columns(find_sources(corpus_of(config)))
+    require_columns(find_evaluation_sets(corpus_of(config)))
 
 
 def check_chat_templates(config: RunConfig) -> None:
@@ -56,6 +56,25 @@ def check_student(config: RunConfig) -> None:
     """Raise ModelError where the student's model is not there, or cannot read windows as long as its `max_length`."""
     if config.student.model is not None:
         require_positions(model_folder(config.student.model), config.student.max_length, "student.max_length")
+
+
+def check_positions(config: RunConfig) -> None:
+    """Raise ModelError where a model that is in a folder here cannot read windows as long as its `max_length`.
+
+    The folders of hub ids are not asked for: they come with the weights, which only other commands need.
+    """
+    models = {"student": config.student} | {f"teachers.{i}": teacher for i, teacher in enumerate(config.teachers)}
+    for key, model in models.items():
+        folder = Path(model.model or "").expanduser()
+        if model.model and (folder / "config.json").is_file():
+            require_positions(folder, model.max_length, f"{key}.max_length")
+
+
+def check_workspace(config: RunConfig) -> None:
+    """Raise ConfigError where the workspace is a file, or lies below one."""
+    for place in (config.workspace, *config.workspace.parents):
+        if place.exists() and not place.is_dir():
+            raise ConfigError(f"workspace: {place} is a file: give a folder, or a path where one can be made")
 
 
 def check_holdout(config: RunConfig) -> None:
@@ -108,11 +127,11 @@ def _require_same_tokenizer(checkpoint: Path, reference: str) -> None:
         )
 
 
-BUILD_PROJECTION: tuple[Check, ...] = (check_tokenizers,)
-PREPARE: tuple[Check, ...] = (check_tokenizers, check_corpus, check_chat_templates)
+BUILD_PROJECTION: tuple[Check, ...] = (check_workspace, check_tokenizers)
+PREPARE: tuple[Check, ...] = (*BUILD_PROJECTION, check_positions, check_corpus, check_chat_templates)
 CACHE_TEACHER: tuple[Check, ...] = (*PREPARE, check_teachers)
 DISTILL: tuple[Check, ...] = (*CACHE_TEACHER, check_holdout, check_student, check_loggers, require_free)
-EVALUATE: tuple[Check, ...] = (check_student_tokenizer, check_corpus, check_checkpoint, check_tasks)
+EVALUATE: tuple[Check, ...] = (check_workspace, check_student_tokenizer, check_corpus, check_checkpoint, check_tasks)
 
 
 def run_checks(config: RunConfig, checks: Iterable[Check]) -> None:

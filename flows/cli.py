@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.checks import BUILD_PROJECTION, CACHE_TEACHER, DISTILL, EVALUATE, PREPARE, Check, run_checks
-from flows.config import RunConfig, load_config
+from flows.config import RunConfig
+from flows.config_files import load_config
 from flows.environment import set_environment
 from flows.errors import is_users_to_fix
 from storage.errors import StorageError
@@ -114,9 +115,13 @@ def inspect_command(
     window: Annotated[str | None, typer.Option(help="draw this window: its row, from 0, or its id")] = None,
 ) -> None:
     """Show what a folder or file of a workspace holds, and whether it is whole."""
-    from flows.inspect import inspect_path, show_window
+    from flows.inspect import InspectError, inspect_path, show_window
 
-    out.print(inspect_path(path) if window is None else show_window(path, window))
+    shown = inspect_path(path) if window is None else show_window(path, window)
+    for part in shown.parts:
+        out.print(part)
+    if shown.damage:
+        raise InspectError("\n".join(map(str, shown.damage)))
 
 
 @app.command("up")
@@ -173,20 +178,21 @@ def _distill(config: RunConfig) -> None:
 
 
 def _run(flow: Callable[[RunConfig], Any], config: RunConfig) -> Any:
-    """Run a flow against the server in PREFECT_API_URL, else the one of `xtoken up`, else an ephemeral one."""
+    """Run a flow against the server in PREFECT_API_URL, else the one of `xtoken up`, else a temporary one."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    from flows.log_filter import hide_tracebacks_of_user_errors
+    from flows.log_filter import filter_terminal
     from flows.server import require_answer, running_server
+    from flows.temporary_server import start_temporary_server
 
-    hide_tracebacks_of_user_errors()
     configured = PREFECT_API_URL.value()
     if configured:
         require_answer(configured)
-    server = None if configured else running_server()
-    if server is None:
+    lasting = None if configured else running_server()
+    filter_terminal(has_ui=bool(configured or lasting))
+    if configured:
         return flow(config)
-    with temporary_settings({PREFECT_API_URL: server.api_url}):
+    with temporary_settings({PREFECT_API_URL: (lasting or start_temporary_server()).api_url}):
         return flow(config)
 
 

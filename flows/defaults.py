@@ -4,7 +4,8 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from flows.config import RunConfig, load_config
+from flows.config import RunConfig
+from flows.config_files import load_config
 
 QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
 

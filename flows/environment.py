@@ -8,7 +8,7 @@ _DEFAULTS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,storage,trainer,xtoken_core",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
-    # A slow or busy machine needs more than the 20 s default to bring the ephemeral server up.
+    # Of benchmarks: a slow or busy machine needs more than the 20 s default to bring Prefect's own server up.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
 }
 

@@ -10,6 +10,11 @@ class CorpusError(ValueError):
 
 def is_users_to_fix(error: BaseException) -> bool:
     """Whether trying again cannot help: the cause is in the input or the machine, and the message says what to do."""
+    return isinstance(error, users_errors())
+
+
+def users_errors() -> tuple[type[Exception], ...]:
+    """The errors that are so."""
     from flows.config import ConfigError
     from flows.inspect import InspectError
     from flows.quickstart.teacher import QuickstartError
@@ -18,7 +23,7 @@ def is_users_to_fix(error: BaseException) -> bool:
     from xtoken_core.chats import ChatError
     from xtoken_core.vocabulary import VocabularyError
 
-    kinds = (
+    return (
         ArtifactError,
         ChatError,
         ConfigError,
@@ -31,4 +36,3 @@ def is_users_to_fix(error: BaseException) -> bool:
         TrainerError,
         VocabularyError,
     )
-    return isinstance(error, kinds)

@@ -1,22 +1,46 @@
-"""Keeps the traceback of an error that its message explains out of the log; the command line prints the message."""
+"""Keeps errors that their message explains out of the terminal's log: the command line says them, once, at the end.
+
+Prefect's engine writes each such error once for the task, with a traceback, once for the flow, and once more for the
+state in which each ends. All of that still reaches the Prefect UI.
+"""
 
 import logging
+import re
+from collections.abc import Iterable, Iterator
 
-from flows.errors import is_users_to_fix
+from flows.errors import is_users_to_fix, users_errors
 
-
-def hide_tracebacks_of_user_errors() -> None:
-    """Filter the records that Prefect's engine writes when a flow or task raises."""
-    for name in ("prefect.flow_runs", "prefect.task_runs"):
-        logger = logging.getLogger(name)
-        if _strip not in logger.filters:
-            logger.addFilter(_strip)
+# How Prefect names the error in the state of a task, and of a flow.
+_FAILED = re.compile(r"Finished in state Failed\(.(?:Task|Flow) run encountered an exception:? (\w+)")
+_LINK = "View at http"
 
 
-def _strip(record: logging.LogRecord) -> bool:
-    error = record.exc_info[1] if record.exc_info else None
-    if error is not None and is_users_to_fix(error):
-        record.exc_info = None
-        record.exc_text = None
-        record.msg, record.args = "failed: %s", (error,)
-    return True
+class TerminalFilter(logging.Filter):
+    """Drops the records about errors that are the user's to fix, and without a UI the links to it."""
+
+    def __init__(self, has_ui: bool) -> None:
+        super().__init__()
+        self._has_ui = has_ui
+        self._names = {error.__name__ for error in _with_subclasses(users_errors())}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error, text = record.exc_info[1] if record.exc_info else None, record.getMessage()
+        failed = _FAILED.match(text)
+        is_said_elsewhere = (error is not None and is_users_to_fix(error)) or (failed and failed[1] in self._names)
+        return not is_said_elsewhere and (self._has_ui or not text.startswith(_LINK))
+
+
+def _with_subclasses(errors: Iterable[type[BaseException]]) -> Iterator[type[BaseException]]:
+    for error in errors:
+        yield error
+        yield from _with_subclasses(error.__subclasses__())
+
+
+def filter_terminal(has_ui: bool) -> None:
+    """Put the filter before what writes to the terminal, in place of an earlier one."""
+    from prefect.logging.configuration import setup_logging
+
+    setup_logging()
+    for handler in logging.getLogger().handlers:
+        handler.filters = [one for one in handler.filters if not isinstance(one, TerminalFilter)]
+        handler.addFilter(TerminalFilter(has_ui))

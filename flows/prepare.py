@@ -14,6 +14,7 @@ from flows.checks import PREPARE, run_checks
 from flows.config import RunConfig
 from flows.corpus import corpus_of
 from flows.prepare_report import PAGE, build_prepare_report
+from flows.report.shares import exactly
 from flows.resolve import tokenizer_of
 from flows.screening_summary import tell_findings
 from flows.stages.alignments import build_alignments
@@ -120,19 +121,24 @@ def stage_rows(prepared: Prepared) -> list[dict[str, object]]:
 
 
 def alignment_rows(prepared: Prepared) -> list[dict[str, object]]:
-    """One row per teacher: how well it aligns with the student."""
+    """One row per teacher: how well it aligns with the student, over the windows that both have tokens of."""
     return [
         {
             "teacher": teacher.name,
-            "windows": teacher.alignments.rows,
+            "windows": _aligned_windows(teacher.alignments),
             "student tokens": int(teacher.alignments.manifest.total("student_tokens")),
             "teacher tokens": int(teacher.alignments.manifest.total("teacher_tokens")),
             "chunks": int(teacher.alignments.manifest.total("n_chunks")),
-            "exact bytes": round(_exact_share(teacher.alignments), 6),
+            "exact bytes": _exact_share(teacher.alignments),
         }
         for teacher in prepared.teachers
     ]
 
 
-def _exact_share(alignments: Artifact) -> float:
-    return alignments.manifest.total("n_exact_bytes") / max(alignments.manifest.total("n_bytes"), 1)
+def _aligned_windows(alignments: Artifact) -> int:
+    """The others are for one of the two alone, and have no chunks."""
+    return sum(int((alignments.table(index)["n_chunks"].to_numpy() > 0).sum()) for index in range(len(alignments)))
+
+
+def _exact_share(alignments: Artifact) -> str:
+    return exactly(*(int(alignments.manifest.total(name)) for name in ("n_exact_bytes", "n_bytes")))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # flows.prepare calls this module
 logger = logging.getLogger(__name__)
 
 KIND = "report"
-ALGORITHM_VERSION = 1
+ALGORITHM_VERSION = 2
 PAGE = "prepare.html"
 _INEXACT, _TYPICAL = 6, 3  # examples of each teacher
 _SEARCHED = 24  # windows that the typical ones are chosen from

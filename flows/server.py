@@ -63,7 +63,7 @@ def _state_file() -> Path:
 def running_server() -> LocalServer | None:
     """The server that `up` started, if it answers."""
     server = _remembered()
-    return server if server is not None and _healthy(server) else None
+    return server if server is not None and is_healthy(server) else None
 
 
 def require_answer(api_url: str) -> None:
@@ -139,7 +139,7 @@ def _start_server(port: int) -> LocalServer:
     server = LocalServer(port, _start(server, "server", *command))
     _remember(server)
     deadline = time.monotonic() + START_SECONDS
-    while not _healthy(server):
+    while not is_healthy(server):
         if time.monotonic() > deadline or not _alive(server.server_pid):
             _stop_all()
             raise ServerError(f"the Prefect server did not start: see {state_folder() / 'server.log'}")
@@ -189,7 +189,7 @@ def _remembered() -> LocalServer | None:
         return None
 
 
-def _healthy(server: LocalServer) -> bool:
+def is_healthy(server: LocalServer) -> bool:
     try:
         with urllib.request.urlopen(f"{server.api_url}/health", timeout=3) as answer:
             return answer.status == 200

@@ -204,7 +204,8 @@ class ArtifactWriter:
         try:
             artifact = open_artifact(self.folder, self.spec.kind)
         except ArtifactError as error:
-            logger.warning("rebuilding the damaged part of %s: %s", self.spec.kind, error)
+            problem = str(error).partition(": run the command")[0]  # the remedy of readers: this is that command
+            logger.warning("making the damaged part of %s again: %s", self.spec.kind, problem)
             (self.folder / MANIFEST_NAME).unlink()
             return None
         return artifact if artifact.manifest.fingerprint == self.spec.fingerprint else None

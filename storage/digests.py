@@ -74,6 +74,7 @@ def _execute(statement: str, values: tuple[Any, ...]) -> tuple[Any, ...] | None:
         return None
     try:
         with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
+            connection.execute("PRAGMA synchronous = OFF")  # what a power cut loses is read again
             connection.execute(_TABLE)
             return connection.execute(statement, values).fetchone()
     except sqlite3.Error as error:

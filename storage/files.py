@@ -1,12 +1,14 @@
 """Atomic file writing: a file under its final name is complete and on the disk, or is not there at all."""
 
 import errno
+import mmap
 import os
 import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from storage.errors import StorageError
 
@@ -56,6 +58,21 @@ def write_atomic(path: Path, data: bytes) -> None:
     """Write `data` to `path` atomically (see `atomic_path`)."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
+
+
+def scratch(folder: Path, size: int) -> memoryview:
+    """`size` zeros to work on, in a file of `folder` that has no name and ends with them: memory that can be paged out.
+
+    Raises:
+        StorageError: for any refusal of the file system. Its room is taken at once, since a disk that fills up under a
+            mapped file ends the process without a word.
+    """
+    try:
+        with TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, max(size, 1))  # nothing cannot be mapped
+            return memoryview(mmap.mmap(file.fileno(), max(size, 1)))[:size]
+    except OSError as error:
+        raise _explain(error, folder) from error
 
 
 def link_or_copy(source: Path, target: Path) -> None:

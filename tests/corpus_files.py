@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flows.config import CorpusConfig
 from flows.corpus import BadRows, Document, SourceFile, find_sources, read_documents
+from flows.corpus_config import CorpusConfig
 
 TEXTS = [f"document {i} of a corpus, 中文 – ünï\n" * (1 + i % 3) for i in range(2500)]
 

@@ -137,7 +137,7 @@ _DYING = """
 import os, signal, sys
 from pathlib import Path
 from storage import artifact
-from flows.config import load_config
+from flows.config_files import load_config
 
 receipts, write = 0, artifact.write_atomic
 

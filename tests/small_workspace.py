@@ -119,7 +119,7 @@ def _projection(workspace: Workspace, student: Tokenizer, teacher: Tokenizer) ->
     projection = build_projection(student, teacher, ProjectionSettings())
     table = projection_table(projection, student.vocabulary, teacher.vocabulary)
     entries = [
-        writer.write_bytes(TENSORS, "key", projection_bytes(projection)),
+        writer.write_bytes(TENSORS, "key", projection_bytes(projection, student.vocabulary, teacher.vocabulary)),
         writer.write_table(TABLE, "key", table),
     ]
     return writer.finish(entries, {"overlap": 7})

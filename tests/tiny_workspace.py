@@ -160,7 +160,7 @@ def _write_projection(folder: Path, student: Tokenizer, teacher: Tokenizer) -> N
     table = projection_table(projection, student.vocabulary, teacher.vocabulary)
     writer = ArtifactWriter(folder, ArtifactSpec("projection", 1, {}))
     entries = [
-        writer.write_bytes(TENSORS, "", projection_bytes(projection)),
+        writer.write_bytes(TENSORS, "", projection_bytes(projection, student.vocabulary, teacher.vocabulary)),
         writer.write_table(TABLE, "", table),
     ]
     writer.finish(entries)

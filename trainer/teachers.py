@@ -12,13 +12,14 @@ import pyarrow as pa
 
 from storage.alignments import KIND as ALIGNMENTS_KIND
 from storage.alignments import alignment_of
-from storage.artifact import open_artifact
+from storage.artifact import Artifact, open_artifact
 from storage.columns import from_list_column
 from storage.errors import ArtifactError
 from storage.hashing import ids_hash
 from storage.projections import load_projection
 from storage.records import KIND as CACHE_KIND
 from storage.records import StoredRecords
+from storage.shards import Shards, tables_of
 from storage.vocabularies import load_vocabulary
 from trainer.errors import DataError
 from trainer.job import TeacherInputs
@@ -34,19 +35,19 @@ from xtoken_core.vocabulary import Vocabulary
 class CacheShards:
     """All records of a cache, found by window."""
 
-    shards: tuple[StoredRecords, ...]
+    shards: Shards[StoredRecords]
     window_ids: np.ndarray  # uint64 [rows], ascending
-    shard_of: np.ndarray  # int64 [rows]
-    row_of: np.ndarray  # int64 [rows], within the shard
+    shard_of: np.ndarray  # int32 [rows]
+    row_of: np.ndarray  # int32 [rows], within the shard
 
     @classmethod
-    def of(cls, tables: tuple[pa.Table, ...]) -> "CacheShards":
-        shards = tuple(StoredRecords.from_table(table) for table in tables)
-        ids = np.concatenate([*(shard.window_ids for shard in shards), np.empty(0, dtype=np.uint64)])
-        counts = [len(shard.window_ids) for shard in shards]
+    def of(cls, cache: Artifact) -> "CacheShards":
+        shards = Shards(cache.folder, cache.manifest.shards, StoredRecords.from_table)
+        ids = shards.column(lambda shard: shard.window_ids, np.uint64)
         order = np.argsort(ids)
-        rows = np.concatenate([np.arange(count) for count in [*counts, 0]])
-        return cls(shards, ids[order], np.repeat(np.arange(len(shards)), counts)[order], rows[order])
+        shard_of = np.repeat(np.arange(len(shards), dtype=np.int32), shards.rows)
+        row_of = shards.column(lambda shard: np.arange(len(shard.window_ids)), np.int32)
+        return cls(shards, ids[order], shard_of[order], row_of[order])
 
     def find(self, window_ids: np.ndarray) -> np.ndarray:
         """Where each window is among `window_ids`, -1 for windows without records: int64 [n]."""
@@ -100,29 +101,30 @@ class TeacherData:
     inputs: TeacherInputs
     student: StudentWindows
     vocabulary: Vocabulary
-    alignments: tuple[pa.Table, ...]
+    alignments: Shards[pa.Table]
     cache: CacheShards
     projection: Projection | None
 
     @classmethod
-    def open(cls, inputs: TeacherInputs, student: StudentWindows) -> "TeacherData":
+    def open(cls, inputs: TeacherInputs, student: StudentWindows, student_vocabulary: Vocabulary) -> "TeacherData":
         """Open the teacher's artifacts, checked.
 
         Raises:
-            ArtifactError: if one is missing or damaged, or belongs to other windows.
+            ArtifactError: if one is missing or damaged, or belongs to other windows or other vocabularies.
             DataError: if the loss needs more than the cache holds.
         """
-        alignments = open_artifact(inputs.alignments, ALIGNMENTS_KIND)
+        alignments = tables_of(open_artifact(inputs.alignments, ALIGNMENTS_KIND))
         cache = open_artifact(inputs.cache, CACHE_KIND)
-        tables = tuple(alignments.table(i) for i in range(len(alignments)))
-        require_same_windows(tables, inputs.alignments, student.tables, student.tokens_folder)
+        require_same_windows(alignments, student.tables)
+        vocabulary = load_vocabulary(inputs.vocabulary)
+        both = student_vocabulary, vocabulary
         data = cls(
             inputs=inputs,
             student=student,
-            vocabulary=load_vocabulary(inputs.vocabulary),
-            alignments=tables,
-            cache=CacheShards.of(tuple(cache.table(i) for i in range(len(cache)))),
-            projection=None if inputs.projection is None else load_projection(inputs.projection),
+            vocabulary=vocabulary,
+            alignments=alignments,
+            cache=CacheShards.of(cache),
+            projection=None if inputs.projection is None else load_projection(inputs.projection, *both),
         )
         data._require_enough_for_loss()
         return data

@@ -1,7 +1,7 @@
 """The student's side of the data: windows joined with their token ids.
 
-Shards are mapped, not loaded: opening a corpus reads the columns `window_id` and `split` and the row lengths, and a
-batch copies just its own rows.
+Shards are mapped, not loaded: opening a corpus reads the columns `window_id`, `split` and `source` and the row lengths,
+24 bytes a window, and a batch copies just its own rows.
 """
 
 from dataclasses import dataclass
@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from storage.artifact import Artifact, open_artifact
-from storage.columns import from_list_column
+from storage.artifact import open_artifact
+from storage.columns import from_list_column, single_chunk
 from storage.errors import ArtifactError
+from storage.shards import Shards, column, tables_of
 from xtoken_core.ragged import Ragged
 
 WINDOWS_KIND = "windows"
@@ -51,7 +52,7 @@ class StudentWindows:
 
     windows_folder: Path
     tokens_folder: Path
-    tables: tuple[pa.Table, ...]  # of the tokens artifact
+    tables: Shards[pa.Table]  # of the tokens artifact
     everything: WindowSet
     is_train: np.ndarray  # bool [windows]
     source_names: tuple[str, ...]
@@ -63,14 +64,12 @@ class StudentWindows:
         Raises:
             ArtifactError: if one is missing or damaged, or they hold different windows.
         """
-        windows = open_artifact(windows_folder, WINDOWS_KIND)
-        tables = _tables(open_artifact(tokens_folder, TOKENS_KIND))
-        window_tables = _tables(windows)
-        require_same_windows(tables, tokens_folder, window_tables, windows_folder)
-        is_train = [pc.equal(table["split"], TRAIN).to_numpy() for table in window_tables]
-        names, sources = _sources(window_tables)
-        everything = _places(tables, sources)
-        return cls(windows_folder, tokens_folder, tables, everything, np.concatenate([*is_train, _NO_FLAGS]), names)
+        windows = tables_of(open_artifact(windows_folder, WINDOWS_KIND))
+        tables = tables_of(open_artifact(tokens_folder, TOKENS_KIND))
+        require_same_windows(tables, windows)
+        is_train = windows.column(lambda table: pc.equal(table["split"], TRAIN).to_numpy(), bool)
+        names, sources = _sources(windows)
+        return cls(windows_folder, tokens_folder, tables, _places(tables, sources), is_train, names)
 
     def train(self, max_length: int) -> WindowSet:
         """Windows of training documents with at least one predicted token that fit the student."""
@@ -94,52 +93,42 @@ class StudentWindows:
         return from_list_column(table["ids"]), from_list_column(table["loss_mask"])
 
 
-_NO_FLAGS = np.empty(0, dtype=bool)
-
-
-def _tables(artifact: Artifact) -> tuple[pa.Table, ...]:
-    return tuple(artifact.table(i) for i in range(len(artifact)))
-
-
-def _column(table: pa.Table, name: str) -> np.ndarray:
-    return table[name].to_numpy()
-
-
-def require_same_windows(tables: tuple[pa.Table, ...], folder: Path, others: tuple[pa.Table, ...], other: Path) -> None:
+def require_same_windows(tables: Shards[pa.Table], others: Shards[pa.Table]) -> None:
     """ArtifactError unless both artifacts have the same windows in the same shards and order."""
-    same = len(tables) == len(others) and all(
-        np.array_equal(_column(a, "window_id"), _column(b, "window_id")) for a, b in zip(tables, others, strict=True)
+    same = tables.rows == others.rows and all(
+        a["window_id"].equals(b["window_id"]) for a, b in zip(tables, others, strict=True)
     )
     if not same:
         raise ArtifactError(
-            f"{folder} and {other} hold different windows: they belong to different corpora or window settings; run "
-            "`xtoken prepare` with one config and give the folders that it names"
+            f"{tables.folder} and {others.folder} hold different windows: they belong to different corpora or window "
+            "settings; run `xtoken prepare` with one config and give the folders that it names"
         )
 
 
-def _sources(tables: tuple[pa.Table, ...]) -> tuple[tuple[str, ...], np.ndarray]:
+def _sources(windows: Shards[pa.Table]) -> tuple[tuple[str, ...], np.ndarray]:
     """The names of all sources, and which of them each window is of, int32 [windows]."""
-    chunks = [chunk for table in tables for chunk in table["source"].chunks]
-    column = pa.chunked_array(chunks, pa.string()).dictionary_encode().unify_dictionaries()
-    codes = [chunk.indices.to_numpy() for chunk in column.chunks]
-    names = column.chunk(0).dictionary.to_pylist() if codes else []
-    return tuple(names), np.concatenate([*codes, np.empty(0, dtype=np.int32)])
+    code_of: dict[str, int] = {}
+
+    def codes(table: pa.Table) -> np.ndarray:
+        found = single_chunk(table["source"]).dictionary_encode()
+        known = [code_of.setdefault(name, len(code_of)) for name in found.dictionary.to_pylist()]
+        return np.array(known, dtype=np.int32)[found.indices.to_numpy()]
+
+    sources = windows.column(codes, np.int32)
+    return tuple(code_of), sources
 
 
-def _places(tables: tuple[pa.Table, ...], sources: np.ndarray) -> WindowSet:
-    counts = [table.num_rows for table in tables]
-    lengths = [from_list_column(table["ids"]).lengths for table in tables]
-    ids = [_column(table, "window_id") for table in tables]
+def _places(tables: Shards[pa.Table], sources: np.ndarray) -> WindowSet:
     return WindowSet(
-        shards=np.repeat(np.arange(len(tables), dtype=np.int32), counts),
-        rows=np.concatenate([np.arange(count, dtype=np.int32) for count in [*counts, 0]]),
-        window_ids=np.concatenate([*ids, np.empty(0, dtype=np.uint64)]),
-        lengths=np.concatenate([*lengths, np.empty(0, dtype=np.int64)]).astype(np.int32),
+        shards=np.repeat(np.arange(len(tables), dtype=np.int32), tables.rows),
+        rows=tables.column(lambda table: np.arange(table.num_rows), np.int32),
+        window_ids=column(tables, "window_id", np.uint64),
+        lengths=tables.column(lambda table: from_list_column(table["ids"]).lengths, np.int32),
         sources=sources,
     )
 
 
-def rows_of(tables: tuple[pa.Table, ...], windows: WindowSet) -> pa.Table:
+def rows_of(tables: Shards[pa.Table], windows: WindowSet) -> pa.Table:
     """The rows of `windows` (at least one), copied into one small contiguous table."""
     places = zip(windows.shards.tolist(), windows.rows.tolist(), strict=True)
     return pa.concat_tables([tables[shard].slice(row, 1) for shard, row in places]).combine_chunks()

@@ -11,26 +11,37 @@ _FIRST_SLOTS = 1 << 12  # a power of two, so that a mask wraps around
 
 
 class Occurrences:
-    """Counts hashes. Evenly distributed ones: they are their own place in the table."""
+    """Counts hashes. Evenly distributed ones: they are their own place in the table.
+
+    What is counted is taken back unless `keep` is called: a file of the corpus counts when it was read to its end.
+    Until then each of its hashes takes 8 bytes more, and a corpus of many files needs no copy of the table for each.
+    """
 
     def __init__(self) -> None:
         self._hashes = np.zeros(_FIRST_SLOTS, dtype=np.uint64)
-        self._counts = np.zeros(_FIRST_SLOTS, dtype=np.uint32)  # 0 marks a free slot
+        self._counts = np.zeros(_FIRST_SLOTS, dtype=np.uint32)  # one more than the times; 0 marks a free slot
         self._used = 0
-
-    def copy(self) -> "Occurrences":
-        """The same counts, to go on from apart."""
-        copy = Occurrences()
-        copy._hashes, copy._counts, copy._used = self._hashes.copy(), self._counts.copy(), self._used
-        return copy
+        self._not_kept: list[np.ndarray] = []
 
     def number(self, hashes: np.ndarray) -> np.ndarray:
         """How often each of `hashes` (uint64 [n]) was seen before, here and in earlier calls; uint32 [n]."""
         while 8 * (self._used + len(hashes)) > 5 * len(self._hashes):
             self._grow()
-        numbers, added = _count(self._hashes, self._counts, np.array(hashes, dtype=np.uint64))
+        wanted = np.array(hashes, dtype=np.uint64)
+        numbers, added = _count(self._hashes, self._counts, wanted)
         self._used += added
+        self._not_kept.append(wanted)
         return numbers
+
+    def keep(self) -> None:
+        """What was counted until now is not taken back any more."""
+        self._not_kept.clear()
+
+    def take_back(self) -> None:
+        """Be as at the last `keep`."""
+        for hashes in self._not_kept:
+            _uncount(self._hashes, self._counts, hashes)
+        self._not_kept.clear()
 
     def _grow(self) -> None:
         hashes = np.zeros(2 * len(self._hashes), dtype=np.uint64)
@@ -55,11 +66,19 @@ def _count(hashes: np.ndarray, counts: np.ndarray, wanted: np.ndarray) -> tuple[
     added = 0
     for i in range(len(wanted)):
         slot = _slot(hashes, counts, wanted[i])
-        numbers[i] = counts[slot]
-        added += counts[slot] == 0
-        hashes[slot] = wanted[i]
+        if counts[slot] == 0:
+            hashes[slot], counts[slot] = wanted[i], 1
+            added += 1
+        numbers[i] = counts[slot] - 1
         counts[slot] += 1
     return numbers, added
+
+
+@njit(nogil=True, cache=True)
+def _uncount(hashes: np.ndarray, counts: np.ndarray, wanted: np.ndarray) -> None:
+    """The slots stay taken: hashes that came after them may lie behind them."""
+    for i in range(len(wanted)):
+        counts[_slot(hashes, counts, wanted[i])] -= 1
 
 
 @njit(nogil=True, cache=True)

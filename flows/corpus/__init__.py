@@ -1,10 +1,11 @@
 """The corpus: which files and datasets a config names, and the documents in them, one at a time."""
 
-from flows.corpus.bad_rows import BadRow, BadRows, Reason
+from flows.corpus.bad_rows import BadRow, BadRows, Reason, log_left_out
 from flows.corpus.documents import Document, Message
 from flows.corpus.files import SourceFile
-from flows.corpus.reading import read_documents
+from flows.corpus.reading import read_documents, require_columns
 from flows.corpus.sources import corpus_of, digest_now, find_evaluation_sets, find_sources
+from flows.corpus.usable import require_documents
 
 __all__ = [
     "BadRow",
@@ -17,5 +18,8 @@ __all__ = [
     "digest_now",
     "find_evaluation_sets",
     "find_sources",
+    "log_left_out",
     "read_documents",
+    "require_columns",
+    "require_documents",
 ]

@@ -3,6 +3,7 @@
 import logging
 import reprlib
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -85,13 +86,18 @@ class BadRows:
         return {"empty_rows": float(self.empty), "bad_rows": float(self.counts.total()), **reasons}
 
     def log(self, name: str) -> None:
-        """One warning for the bad rows of the file `name`, with examples; one line of information for empty ones."""
-        if self.counts:
-            counts = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in self.counts.most_common())
-            examples = "; ".join(map(str, self.examples))
-            logger.warning("%s: left out %d bad row(s) (%s): %s", name, self.counts.total(), counts, examples)
-        if self.empty:
-            logger.info("%s: left out %d empty row(s)", name, self.empty)
+        """Say what of the file `name` was left out (see `log_left_out`)."""
+        log_left_out(name, self.counts, [str(example) for example in self.examples], self.empty)
+
+
+def log_left_out(name: str, bad_rows: Mapping[Any, int], examples: Iterable[str], empty: int) -> None:
+    """One warning for the bad rows of the file `name`, by reason, with examples; one line for empty ones."""
+    if bad_rows:
+        reasons = Counter(bad_rows).most_common()
+        counts = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in reasons)
+        logger.warning("%s: left out %d bad row(s) (%s): %s", name, sum(bad_rows.values()), counts, "; ".join(examples))
+    if empty:
+        logger.info("%s: left out %d empty row(s)", name, empty)
 
 
 def shortened(value: Any) -> str:

@@ -10,6 +10,8 @@ Message = dict[str, Any]
 # What chat templates read of a message beside role, content and tool_calls; ids, times and ratings are left out.
 _TEXT_KEYS = ("name", "tool_call_id", "reasoning_content", "thinking")
 _SAYING = {"tool_calls", "reasoning_content", "thinking"}
+# What templates know; of any other role nobody could say whether it is to be learned.
+_ROLES = ("system", "developer", "user", "assistant", "tool", "function", "ipython")
 _SHAREGPT_ROLES = {"human": "user", "gpt": "assistant", "system": "system", "tool": "tool"}
 
 
@@ -23,7 +25,7 @@ class _Unusable(Exception):
 def as_messages(value: Any) -> tuple[Message, ...] | Bad:
     """The messages of a chat; none if no message says anything.
 
-    Each has `role` (a string), `content` (a string or None) and those of `name`, `tool_calls`, `tool_call_id`,
+    Each has `role` (one of `_ROLES`), `content` (a string or None) and those of `name`, `tool_calls`, `tool_call_id`,
     `reasoning_content` and `thinking` that are set. Content in parts is joined if all are text. ShareGPT's `from` and
     `value` become `role` and `content`. A chat may be JSON text, as in tables whose rows differ in shape.
     """
@@ -63,7 +65,10 @@ def _message(item: Any) -> Message:
 
 
 def _from_roles(item: dict[str, Any]) -> Message:
-    return {"role": _text(item.get("role"), "role"), "content": _content(item.get("content"))}
+    role = _text(item.get("role"), "role")
+    if role not in _ROLES:
+        _refuse(f"role is {shortened(role)}, not one of {', '.join(_ROLES)}")
+    return {"role": role, "content": _content(item.get("content"))}
 
 
 def _from_sharegpt(item: dict[str, Any]) -> Message:

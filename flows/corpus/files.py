@@ -9,7 +9,7 @@ from typing import IO, Any
 import fsspec
 import pyarrow as pa
 
-from flows.config import SourceConfig
+from flows.corpus_config import SourceConfig
 from storage.hashing import fingerprint
 
 COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")

@@ -4,16 +4,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from flows.corpus.files import Row, SourceFile, open_bytes, stem_of
-from flows.corpus.hub import read_dataset
-from flows.corpus.jsonl import read_jsonl
-from flows.corpus.tables import read_arrow, read_parquet
+from flows.corpus.hub import dataset_columns, read_dataset
+from flows.corpus.jsonl import jsonl_columns, read_jsonl
+from flows.corpus.tables import arrow_columns, parquet_columns, read_arrow, read_parquet
 
 
 @dataclass(frozen=True)
 class Format:
-    """How to read a file: `read` gives each value with its number, which counts what `place` says."""
+    """How to read a file: `read` gives each value with its number, which counts what `place` says.
+
+    columns: their names in a file, as far as its begin tells; none where the format has no columns.
+    """
 
     read: Callable[[SourceFile], Iterator[Row]]
+    columns: Callable[[SourceFile], list[str]]
     place: str = "row"
 
 
@@ -23,12 +27,12 @@ def read_text(file: SourceFile) -> Iterator[Row]:
         yield 0, stream.read()
 
 
-_DATASET = Format(read_dataset)
+_DATASET = Format(read_dataset, dataset_columns)
 _FORMATS = {
-    (".jsonl", ".ndjson"): Format(read_jsonl, "line"),
-    (".parquet",): Format(read_parquet),
-    (".arrow", ".feather"): Format(read_arrow),
-    (".txt", ".md"): Format(read_text),
+    (".jsonl", ".ndjson"): Format(read_jsonl, jsonl_columns, "line"),
+    (".parquet",): Format(read_parquet, parquet_columns),
+    (".arrow", ".feather"): Format(read_arrow, arrow_columns),
+    (".txt", ".md"): Format(read_text, lambda _file: []),
 }
 
 

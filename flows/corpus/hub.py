@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
-from flows.config import SourceConfig
 from flows.corpus.columns import values
 from flows.corpus.files import Row, SourceFile
 from flows.corpus.tables import require_column
+from flows.corpus_config import SourceConfig
 from flows.errors import CorpusError
 from storage.hashing import fingerprint
 
@@ -45,6 +45,11 @@ def read_dataset(file: SourceFile) -> Iterator[Row]:
         raise CorpusError(
             f"cannot read {file.url}: {error}; repair the dataset or remove it from the corpus"
         ) from error
+
+
+def dataset_columns(file: SourceFile) -> list[str]:
+    """The names of the columns, as far as the dataset's description tells."""
+    return sorted(_builder(file.source).info.features or ())
 
 
 def _values(file: SourceFile) -> Iterator[Any]:

@@ -2,7 +2,9 @@
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -36,6 +38,13 @@ def read_jsonl(file: SourceFile) -> Iterator[Row]:
         raise CorpusError(_no_good_line(file, *bad[0]))
 
 
+def jsonl_columns(file: SourceFile) -> list[str]:
+    """The keys of the first line that is an object; none where none of the first lines is."""
+    with _lines(file) as lines:
+        parsed = (parse_exactly(line) for line in islice(lines, PROBED_LINES) if not line.isspace())
+        return sorted(next((row for row in parsed if isinstance(row, dict)), ()))
+
+
 def _no_good_line(file: SourceFile, number: int, bad: Bad) -> str:
     if bad.reason is Reason.NO_COLUMN:
         return f"{file.url} has {bad.found}: set the column of source {file.source.name!r}"
@@ -48,11 +57,16 @@ def _no_good_line(file: SourceFile, number: int, bad: Bad) -> str:
 def _rows(file: SourceFile) -> Iterator[Row]:
     column = file.source.column
     parse = parse_exactly if file.source.messages_column else parse_fast
-    with open_bytes(file) as stream:
-        lines: Any = io.BufferedReader(stream, BUFFER_BYTES)  # type: ignore[arg-type]  # fsspec's own are slow at lines
+    with _lines(file) as lines:
         for number, line in enumerate(lines, start=1):
             if not line.isspace():
                 yield number, _value(parse(line), column)
+
+
+@contextmanager
+def _lines(file: SourceFile) -> Iterator[Iterable[bytes]]:
+    with open_bytes(file) as stream:
+        yield io.BufferedReader(stream, BUFFER_BYTES)  # type: ignore[type-var]  # fsspec's own are slow
 
 
 def _value(row: Any, column: str) -> Any:

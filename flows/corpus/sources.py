@@ -1,5 +1,6 @@
 """The sources of a corpus and their files."""
 
+import functools
 import logging
 import lzma
 import tarfile
@@ -9,14 +10,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flows.config import CorpusConfig, RunConfig, SourceConfig
+from flows.config import RunConfig
 from flows.corpus.files import SourceFile
 from flows.corpus.formats import known_endings, known_format
 from flows.corpus.hub import find_dataset
 from flows.corpus.locations import Location, locate
+from flows.corpus_config import CorpusConfig, SourceConfig
 from flows.errors import CorpusError
 
 logger = logging.getLogger(__name__)
+
+_SHOWN_NAMES = 3
 
 # ImportError: fsspec names the package that a URL needs.
 _UNREACHABLE = (
@@ -46,8 +50,8 @@ def find_sources(corpus: CorpusConfig) -> list[SourceFile]:
             read the same column of the same file.
     """
     found: dict[tuple[str, str], SourceFile] = {}
-    for index, source in enumerate(corpus.parts):
-        key = f"corpus.sources.{index}" if corpus.sources else "corpus"
+    for source in corpus.parts:
+        key = corpus.key_of(source)
         for file in _files(source, key):
             other = found.setdefault((file.url, source.column), file)
             if other.source is not source:
@@ -82,11 +86,17 @@ def _matches(source: SourceConfig, pattern: str, key: str) -> list[SourceFile]:
         locations = list(locate(pattern))
     known = [location for location in locations if _is_readable(location)]
     if len(known) < len(locations):
-        logger.warning("%s: left out %d file(s) of unknown formats", pattern, len(locations) - len(known))
+        _warn_of_unknown(pattern, tuple(one.name for one in locations if one not in known))
     if not known:
         raise CorpusError(f"{key}.files: {pattern} matches no file; check the path (it is relative to {Path.cwd()})")
     with _reachable(pattern, key):
         return [SourceFile(location.url, location.name, location.digest(), source) for location in known]
+
+
+@functools.cache  # a command looks for its files several times
+def _warn_of_unknown(pattern: str, names: tuple[str, ...]) -> None:
+    shown = ", ".join(names[:_SHOWN_NAMES]) + (f" and {len(names) - _SHOWN_NAMES} more" * (len(names) > _SHOWN_NAMES))
+    logger.warning("%s: left out %d file(s) of unknown formats: %s", pattern, len(names), shown)
 
 
 def _is_readable(location: Location) -> bool:

@@ -33,6 +33,18 @@ def _parquet_arrays(table: pq.ParquetFile, column: str) -> Iterator[pa.Array]:
             yield batch.column(column)
 
 
+def parquet_columns(file: SourceFile) -> list[str]:
+    """The names of the columns."""
+    with open_bytes(file) as stream:
+        return sorted(pq.read_schema(stream).names)
+
+
+def arrow_columns(file: SourceFile) -> list[str]:
+    """The names of the columns."""
+    with open_arrow(file) as stream:
+        return sorted(_reader(stream).schema.names)
+
+
 def read_arrow(file: SourceFile) -> Iterator[Row]:
     """The column's values with their row numbers, counted from 0."""
     with open_arrow(file) as stream:
@@ -48,13 +60,17 @@ def _values(arrays: Iterable[pa.Array]) -> Iterator[Any]:
 
 
 def _record_batches(file: SourceFile, stream: Any) -> Iterator[pa.RecordBatch]:
-    is_file = stream.read(len(_FILE_MAGIC)) == _FILE_MAGIC
-    stream.seek(0)
-    reader = pa.ipc.open_file(stream) if is_file else pa.ipc.open_stream(stream)
+    reader = _reader(stream)
     require_column(file, reader.schema)
-    if is_file:
+    if isinstance(reader, pa.ipc.RecordBatchFileReader):
         return (reader.get_batch(index) for index in range(reader.num_record_batches))
     return iter(reader)
+
+
+def _reader(stream: Any) -> pa.ipc.RecordBatchFileReader | pa.ipc.RecordBatchStreamReader:
+    is_file = stream.read(len(_FILE_MAGIC)) == _FILE_MAGIC
+    stream.seek(0)
+    return pa.ipc.open_file(stream) if is_file else pa.ipc.open_stream(stream)
 
 
 def require_column(file: SourceFile, schema: pa.Schema) -> None:

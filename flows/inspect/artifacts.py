@@ -3,10 +3,11 @@
 from collections import Counter
 from pathlib import Path
 
-from rich.console import Group, RenderableType
+from rich.console import RenderableType
 from rich.text import Text
 
-from flows.inspect.values import facts, first_rows, size, verdict
+from flows.inspect.shown import Damage, Shown, found
+from flows.inspect.values import facts, first_rows, size
 from storage.artifact import damage, read_manifest, read_table
 from storage.errors import ArtifactError
 from storage.manifest import MANIFEST_NAME, FileEntry, Manifest
@@ -33,12 +34,12 @@ def is_unfinished(folder: Path) -> bool:
     return any(folder.glob("shard-*.arrow"))
 
 
-def show_artifact(folder: Path) -> RenderableType:
+def show_artifact(folder: Path) -> Shown:
     """Everything that the manifest says, checked against the files, and the first rows."""
     try:
         manifest = read_manifest(folder)
     except ArtifactError as error:
-        return verdict([str(error)], remedy(None))
+        return found([], [str(error)], remedy(None))
     problems = damages(folder, manifest)
     parts: list[RenderableType] = [facts(f"{manifest.kind} in {folder}", _facts(manifest))]
     if manifest.inputs:
@@ -47,37 +48,45 @@ def show_artifact(folder: Path) -> RenderableType:
     if stats:
         parts += [facts("stats", stats)]
     tables = [entry.name for entry in manifest.files if entry.name.endswith(".arrow")]
-    return Group(*parts, *_table(folder, tables[0] if tables else None), verdict(problems, remedy(manifest.kind)))
+    return found([*parts, *_table(folder, tables[0] if tables else None)], problems, remedy(manifest.kind))
 
 
-def show_unfinished(folder: Path) -> RenderableType:
+def show_unfinished(folder: Path) -> Shown:
     """How far a stage came that was interrupted."""
     shards = sorted(folder.glob("shard-*.arrow"))
     finished = [shard for shard in shards if shard.with_name(f"{shard.name}.json").is_file()]
     counts = {"shards finished so far": len(finished), "size": size(sum(shard.stat().st_size for shard in shards))}
     note = Text("unfinished: no manifest.json yet; the command that makes it goes on from here", "yellow")
-    return Group(facts(f"unfinished artifact in {folder}", counts), *_table(folder, shards[0].name), note)
+    return Shown((facts(f"unfinished artifact in {folder}", counts), *_table(folder, shards[0].name), note))
 
 
-def show_shard(path: Path) -> RenderableType:
+def show_shard(path: Path) -> Shown:
     """One shard: what its receipt says, and its first rows."""
     entry = _receipt(path)
     try:
         table = read_table(path)
     except ArtifactError as error:
-        return verdict([str(error)], remedy(_kind(path)))
+        return found([], [str(error)], remedy(_kind(path)))
+    counts: dict[str, object] = {"rows": table.num_rows, "size": size(path.stat().st_size), "kind": _kind(path) or "?"}
+    counts |= dict(entry.stats) if entry else {}
+    parts: list[RenderableType] = [facts(f"shard {path}", counts), first_rows(table)]
+    if entry is None:
+        return Shown((*parts, Text("no receipt lies beside it: nothing to check it against", "yellow")))
+    problem = damage(path.parent, entry, fresh=True)
+    return found(parts, [problem] if problem else [], remedy(_kind(path)))
+
+
+def shard_damage(path: Path) -> Damage | None:
+    """What is wrong with a shard; None where it is whole, or nothing says how it was written."""
+    entry = _receipt(path)
     problem = damage(path.parent, entry, fresh=True) if entry else None
-    found: dict[str, object] = {"rows": table.num_rows, "size": size(path.stat().st_size), "kind": _kind(path) or "?"}
-    found |= dict(entry.stats) if entry else {}
-    unknown = Text("no receipt lies beside it: nothing to check it against", "yellow")
-    end = verdict([problem] if problem else [], remedy(_kind(path))) if entry else unknown
-    return Group(facts(f"shard {path}", found), first_rows(table), end)
+    return Damage((problem,), remedy(_kind(path))) if problem else None
 
 
 def damages(folder: Path, manifest: Manifest) -> list[str]:
     """What is wrong with the files of an artifact; empty if it is whole."""
-    found = (damage(folder, entry, fresh=True) for entry in manifest.files)
-    return [problem for problem in found if problem]
+    problems = (damage(folder, entry, fresh=True) for entry in manifest.files)
+    return [problem for problem in problems if problem]
 
 
 def remedy(kind: str | None) -> str:

@@ -3,16 +3,15 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from rich.console import RenderableType
-
 from flows.inspect.artifacts import is_artifact, is_unfinished, show_artifact, show_shard, show_unfinished
 from flows.inspect.errors import InspectError
 from flows.inspect.models import is_checkpoint, show_checkpoint
 from flows.inspect.runs import is_run, is_training, show_run, show_training
+from flows.inspect.shown import Shown
 from flows.inspect.workspaces import is_workspace, show_workspace
 
 # In this order: a finished artifact has shards too, and a run folder lies in a workspace.
-_FOLDERS: tuple[tuple[Callable[[Path], bool], Callable[[Path], RenderableType]], ...] = (
+_FOLDERS: tuple[tuple[Callable[[Path], bool], Callable[[Path], Shown]], ...] = (
     (is_artifact, show_artifact),
     (is_checkpoint, show_checkpoint),
     (is_training, show_training),
@@ -26,8 +25,8 @@ _EXPECTED = (
 )
 
 
-def inspect_path(path: Path) -> RenderableType:
-    """What `path` holds, to print with rich; damage is part of the answer, not an error.
+def inspect_path(path: Path) -> Shown:
+    """What `path` holds; damage is part of the answer.
 
     Raises:
         InspectError: if nothing is there, or nothing of ours.

@@ -7,11 +7,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import RenderableType
 from rich.text import Text
 from safetensors import SafetensorError, safe_open
 
-from flows.inspect.values import facts, size, verdict
+from flows.inspect.shown import Shown, found
+from flows.inspect.values import facts, size
 from storage.digests import file_digest
 from xtoken_core.tokenizer.tokenizer_files import find_source
 
@@ -27,11 +28,11 @@ def is_checkpoint(folder: Path) -> bool:
     return (folder / _CONFIG).is_file() and any(folder.glob(_WEIGHTS))
 
 
-def show_checkpoint(folder: Path) -> RenderableType:
+def show_checkpoint(folder: Path) -> Shown:
     """Parameters, vocabulary and where its training stands."""
     config, state = read_json(folder / _CONFIG), read_state(folder)
     counts, problems = _parameters(folder), checkpoint_problems(folder)
-    found = {
+    model = {
         "model": ", ".join(config.get("architectures") or [config.get("model_type", "?")]),
         "parameters": f"{sum(counts.values()):,} ({', '.join(f'{n:,} {dtype}' for dtype, n in counts.items())})",
         "vocabulary": config.get("vocab_size", "?"),
@@ -39,12 +40,12 @@ def show_checkpoint(folder: Path) -> RenderableType:
         "tokenizer": "with it" if find_source(folder) else "not in this folder",
         "size": size(sum(path.stat().st_size for path in folder.iterdir() if path.is_file())),
     }
-    unchecked = Text(f"no {_STATE} with checksums: nothing to check the files against", "yellow")
-    checked = bool(problems or state.get("checksums"))
-    parts: list[RenderableType] = [facts(f"checkpoint {folder}", found)]
+    parts: list[RenderableType] = [facts(f"checkpoint {folder}", model)]
     if state:
         parts += [facts("training", training_facts(state))]
-    return Group(*parts, verdict(problems, REMEDY) if checked else unchecked)
+    if problems or state.get("checksums"):
+        return found(parts, problems, REMEDY)
+    return Shown((*parts, Text(f"no {_STATE} with checksums: nothing to check the files against", "yellow")))
 
 
 def checkpoint_problems(folder: Path) -> list[str]:
@@ -66,23 +67,23 @@ def read_state(folder: Path) -> dict[str, Any]:
 def training_facts(state: dict[str, Any]) -> dict[str, object]:
     """Where a training stood when the checkpoint was written."""
     best = state.get("best") or {}
-    found = {
+    known = {
         "step": state.get("step"),
         "seconds": state.get("seconds"),
         "held-out bits per byte": state.get("bits_per_byte"),
         "best so far": best.get("bits_per_byte"),
         "at step": best.get("step"),
     }
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in known.items() if value is not None}
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; empty where there is none that can be read."""
     try:
-        found = json.loads(path.read_bytes())
+        read = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return read if isinstance(read, dict) else {}
 
 
 def _parameters(folder: Path) -> Counter[str]:

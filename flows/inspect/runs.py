@@ -5,12 +5,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from flows.inspect.models import REMEDY, checkpoint_problems, read_json, read_state
-from flows.inspect.values import facts, grid, short, verdict
+from flows.inspect.shown import Damage, Shown
+from flows.inspect.values import facts, grid, short
 from trainer.run import read_metrics
 
 RUNS = "runs"
@@ -33,7 +34,7 @@ def is_run(folder: Path) -> bool:
     return started or any((folder / name).is_file() for name in (_SUMMARY, _SECONDS)) or bool(_trainings(folder))
 
 
-def show_run(folder: Path) -> RenderableType:
+def show_run(folder: Path) -> Shown:
     """The summary, how far each training came and which checkpoints are damaged."""
     summary, trainings = read_json(folder / _SUMMARY), _trainings(folder)
     files = [name for name in ("report.html", _SUMMARY, _CONFIG) if (folder / name).is_file()]
@@ -41,10 +42,10 @@ def show_run(folder: Path) -> RenderableType:
     head = facts(f"run {folder}", {"state": state, "files": ", ".join(files)})
     problems = [problem for training in trainings for found in _checkpoints(training).values() for problem in found]
     known = summary or {"seconds": read_json(folder / _SECONDS)}
-    return Group(head, *_trainings_table(trainings), *_damage(problems), *_summary_tables(known))
+    return Shown((head, *_trainings_table(trainings), *_summary_tables(known)), _damage(problems))
 
 
-def show_training(folder: Path) -> RenderableType:
+def show_training(folder: Path) -> Shown:
     """The latest steps and the checkpoints of one training."""
     records = [record.model_dump(exclude_none=True) for record in read_metrics(folder)][-_LAST_STEPS:]
     columns = list(dict.fromkeys(name for record in records for name in record))
@@ -55,7 +56,7 @@ def show_training(folder: Path) -> RenderableType:
         ("checkpoint", "step", "held-out bits per byte", "state"),
         [_checkpoint_row(checkpoint, problems) for checkpoint, problems in found.items()],
     )
-    return Group(facts(f"training {folder}", {}), steps, checkpoints, *_damage(chain(*found.values())))
+    return Shown((facts(f"training {folder}", {}), steps, checkpoints), _damage(chain(*found.values())))
 
 
 def _trainings(folder: Path) -> list[Path]:
@@ -83,10 +84,10 @@ def _problems(checkpoint: Path) -> list[str]:
     return checkpoint_problems(checkpoint)
 
 
-def _damage(problems: Iterable[str]) -> list[Text]:
+def _damage(problems: Iterable[str]) -> tuple[Damage, ...]:
     """The problems with their remedy; nothing where there are none."""
-    found = list(problems)
-    return [verdict(found, REMEDY)] if found else []
+    found = tuple(problems)
+    return (Damage(found, REMEDY),) if found else ()
 
 
 def _training_row(folder: Path) -> tuple[object, ...]:

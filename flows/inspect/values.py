@@ -66,13 +66,6 @@ def first_rows(table: pa.Table, count: int = 3) -> Table:
     return grid("first rows", ["column", "type", *head], body)
 
 
-def verdict(problems: list[str], remedy: str) -> Text:
-    """Green where all is whole, else red, with the remedy."""
-    if not problems:
-        return Text("whole: every file is as it was written", "green")
-    return Text("\n".join([*(f"damaged: {problem}" for problem in problems), f"remedy: {remedy}"]), "bold red")
-
-
 def _type(field: pa.Field) -> str:
     return str(field.type).replace("item: ", "").replace("fixed_size_list", "list")
 

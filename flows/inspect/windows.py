@@ -3,17 +3,19 @@
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from unicodedata import category
 
 import numpy as np
-import pyarrow as pa
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from flows.inspect.artifacts import shard_damage
 from flows.inspect.drawing import EVEN, INEXACT, ODD, OUTSIDE, SPECIAL, TEMPLATE, Column, Drawing
 from flows.inspect.errors import InspectError
+from flows.inspect.shown import Damage, Shown
 from flows.inspect.values import facts
 from flows.report.chunks import Chunk, chunks_of, shown_token
 from flows.report.tokens import shown_text
@@ -28,8 +30,10 @@ _KINDS = {"alignments": ALIGNMENTS, "tokens": TOKENS, "windows": WINDOWS}
 _LEGEND = "≠ bytes differ, or no counterpart   ◆ special   ▫ template   – in no chunk   │ between tokens of a chunk"
 
 
-def show_window(path: Path, wanted: str) -> RenderableType:
+def show_window(path: Path, wanted: str) -> Shown:
     """The window `wanted`, a row number or a window id, of an artifact, a shard or all alignments of a workspace.
+
+    A window of a damaged shard is not drawn: its ids may be no tokens at all.
 
     Raises:
         InspectError: if nothing there has windows, or not this one, or no model that reads it.
@@ -41,6 +45,7 @@ def show_window(path: Path, wanted: str) -> RenderableType:
         raise InspectError(f"{path} has no windows: give a folder or a shard of alignments, tokens or windows")
     found = [(holder, place) for holder in holders if (place := holder.find(wanted)) is not None]
     if not found:
+        _require_whole(holders)
         counts = ", ".join(f"{holder.folder} has {holder.rows:,}, numbered from 0" for holder in holders[:3])
         raise InspectError(f"there is no window {wanted}: {counts}; give one of these or a window's id")
     return _drawn(found)
@@ -48,11 +53,14 @@ def show_window(path: Path, wanted: str) -> RenderableType:
 
 @dataclass(frozen=True)
 class _Place:
-    """A row of a shard."""
+    """A row of a shard; it is read when it is asked for, since in a damaged shard it may be anything."""
 
     shard: Path
     number: int
-    row: dict[str, Any]
+
+    @cached_property
+    def row(self) -> dict[str, Any]:
+        return read_table(self.shard).slice(self.number, 1).to_pylist()[0]
 
     @property
     def name(self) -> str:
@@ -84,7 +92,7 @@ class _Holder:
         for shard in self.shards:
             table = read_table(shard)
             if number < table.num_rows:
-                return _place(shard, table, number)
+                return _Place(shard, number)
             number -= table.num_rows
         return None
 
@@ -93,7 +101,7 @@ class _Holder:
             table = read_table(shard)
             rows = np.flatnonzero(table["window_id"].to_numpy() == np.uint64(window_id))
             if len(rows):
-                return _place(shard, table, int(rows[0]))
+                return _Place(shard, int(rows[0]))
         return None
 
     def vocabulary(self, key: str) -> Vocabulary:
@@ -107,10 +115,6 @@ class _Holder:
             f"{self.folder}: what its tokens spell is not in any folder `vocabularies` above it: run `xtoken prepare "
             "CONFIG` again in its workspace"
         )
-
-
-def _place(shard: Path, table: pa.Table, row: int) -> _Place:
-    return _Place(shard, row, table.slice(row, 1).to_pylist()[0])
 
 
 def _holders(path: Path) -> Iterator[_Holder]:
@@ -137,18 +141,29 @@ def _kind(shard: Path) -> str | None:
     return next((kind for kind, schema in _KINDS.items() if schema.names == names), None)
 
 
-def _drawn(found: Iterable[tuple[_Holder, _Place]]) -> RenderableType:
+def _require_whole(holders: Iterable[_Holder]) -> None:
+    """InspectError if a shard is damaged: what is looked for may be what it lost."""
+    for shard in (shard for holder in holders for shard in holder.shards):
+        if damage := shard_damage(shard):
+            raise InspectError(str(damage))
+
+
+def _drawn(found: Iterable[tuple[_Holder, _Place]]) -> Shown:
     """Every drawing, one after another; what cannot be drawn is an error where nothing else can."""
     drawings: list[RenderableType] = []
     errors: list[InspectError] = []
+    damaged: list[Damage] = []
     for holder, place in found:
+        if damage := shard_damage(place.shard):
+            damaged.append(damage)
+            continue
         try:
             drawings.append(_DRAW[holder.kind](holder, place))
         except InspectError as error:
             errors.append(error)
-    if not drawings:
+    if not drawings and errors:
         raise errors[0]
-    return Group(*drawings, *(Text(str(error), "yellow") for error in errors))
+    return Shown((*drawings, *(Text(str(error), "yellow") for error in errors)), tuple(damaged))
 
 
 def _aligned(holder: _Holder, place: _Place) -> RenderableType:

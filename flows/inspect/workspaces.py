@@ -1,15 +1,14 @@
 """A whole workspace, or a part of one: a line for every artifact and run."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Group, RenderableType
 from rich.text import Text
 
 from flows.inspect.artifacts import damages, remedy
 from flows.inspect.runs import RUNS, is_run, show_run
-from flows.inspect.values import grid, size, verdict
+from flows.inspect.shown import Damage, Shown
+from flows.inspect.values import grid, size
 from storage.artifact import read_manifest
 from storage.errors import ArtifactError
 from storage.manifest import MANIFEST_NAME, Manifest
@@ -23,16 +22,18 @@ def is_workspace(folder: Path) -> bool:
     return bool(_manifests(folder) or _runs(folder))
 
 
-def show_workspace(folder: Path) -> RenderableType:
-    """Every artifact with its kind, size and state, then what is damaged, then the runs."""
+def show_workspace(folder: Path) -> Shown:
+    """Every artifact with its kind, size and state, then the runs."""
     entries = [_entry(path.parent) for path in _manifests(folder)]
     artifacts = grid(
         f"artifacts in {folder}",
         ("artifact", "kind", "rows", "size", "created", "state"),
         [(entry.folder.relative_to(folder), *_cells(entry)) for entry in entries],
     )
-    damage = [verdict(entry.problems, remedy(entry.kind)) for entry in entries if entry.problems]
-    return Group(artifacts, *damage, *_spaced(show_run(run) for run in _runs(folder)))
+    damaged = [Damage(tuple(entry.problems), remedy(entry.kind)) for entry in entries if entry.problems]
+    runs = [show_run(run) for run in _runs(folder)]
+    damaged += [damage for run in runs for damage in run.damage]
+    return Shown((artifacts, *(part for run in runs for part in ("", *run.parts))), tuple(damaged))
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,3 @@ def _cells(entry: _Entry) -> tuple[object, ...]:
     files = entry.manifest.files
     rows, total = sum(file.rows for file in files), sum(file.bytes for file in files)
     return entry.manifest.kind, rows, size(total), entry.manifest.created, state
-
-
-def _spaced(parts: Iterator[RenderableType]) -> Iterator[RenderableType]:
-    for part in parts:
-        yield ""
-        yield part

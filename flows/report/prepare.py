@@ -96,7 +96,9 @@ def headline(pairs: pl.DataFrame) -> str:
         return f"Every byte that the student shares with {whom} is in an exact chunk."
     share = exactly(worst["exact_bytes"], worst["bytes"])
     least = "" if len(teachers) == 1 else f", the least of {len(teachers)} teachers"
-    return f"{share} of the bytes are in chunks that student and {worst['teacher']} spell alike{least}."
+    contents = exactly(worst["exact_bytes"], worst["content_bytes"])
+    alone = f"; of contents alone, without the templates of chats, {contents}" if contents != share else ""
+    return f"{share} of the bytes are in chunks that student and {worst['teacher']} spell alike{least}{alone}."
 
 
 def _screened(findings: Findings) -> list[tuple[str, Count]]:

@@ -24,7 +24,10 @@ from xtoken_core.vocabulary import Vocabulary
 
 WORST = 20  # windows kept of each teacher
 ORIGIN = ("source", "file", "split", "script")
-PAIR_SUMS = ("windows", "bytes", "exact_bytes", "chunks", "exact_chunks", "student_tokens", "teacher_tokens")
+PAIR_SUMS = (
+    *("windows", "bytes", "exact_bytes", "inexact_text_bytes", "chunks", "exact_chunks"),
+    *("student_tokens", "teacher_tokens"),
+)
 
 
 @dataclass(frozen=True)
@@ -169,7 +172,7 @@ def _worst(rows: pl.DataFrame) -> pl.DataFrame:
     inexact = pl.col("chunks") - pl.col("exact_chunks")
     order = [pl.col("inexact_text_bytes"), pl.col("bytes") - pl.col("exact_bytes"), inexact]
     found = rows.filter(inexact > 0).sort([-key for key in order], maintain_order=True).head(WORST)
-    return found.select("teacher", "window_id", "shard", "row", *ORIGIN, *PAIR_SUMS[1:], "inexact_text_bytes")
+    return found.select("teacher", "window_id", "shard", "row", *ORIGIN, *PAIR_SUMS[1:])
 
 
 def _merged(parts: Sequence[pl.DataFrame], who: str) -> pl.DataFrame:

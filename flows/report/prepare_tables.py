@@ -41,9 +41,15 @@ def by_model(counts: Counts, *keys: str) -> pl.DataFrame:
 
 
 def by_pair(pairs: pl.DataFrame, *keys: str) -> pl.DataFrame:
-    """The sums of alignments added up over all but `keys`; bytes are those of the student's text tokens."""
+    """The sums of alignments added up over all but `keys`; bytes are those of the student's text tokens.
+
+    content_bytes: without the text that templates of chats write around contents; those have no counterpart to be equal
+    to. What is exact is content.
+    """
     sums = pairs.group_by(keys, maintain_order=True).agg(pl.col(PAIR_SUMS).sum())
-    return sums.with_columns(
+    content = sums.with_columns(content_bytes=pl.col("exact_bytes") + pl.col("inexact_text_bytes"))
+    return content.with_columns(
+        exact_content_share=_share("exact_bytes", "content_bytes"),
         exact_share=_share("exact_bytes", "bytes"),
         student_tokens_per_byte=_share("student_tokens", "bytes"),
         teacher_tokens_per_byte=_share("teacher_tokens", "bytes"),

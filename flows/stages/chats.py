@@ -1,17 +1,30 @@
 """Chats of a windows shard -> token ids, by the template in the tokenizer's folder."""
 
+import functools
 import json
 import logging
 from functools import cached_property
+from pathlib import Path
 
 import pyarrow as pa
 
 from flows.config import RunConfig
 from storage.hashing import fingerprint
-from xtoken_core.chats import ChatTemplate, EncodedRows, encode_chats, read_chat_template
+from xtoken_core.chats import ChatTemplate, EncodedRows, encode_chats, read_chat_template, spelled_marks
 from xtoken_core.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
+
+
+@functools.cache  # once, however many stages and shards need the template
+def _warn_of_marks(folder: Path, marks: tuple[str, ...]) -> None:
+    if marks:
+        logger.warning(
+            "%s: its chat template writes %s, which its tokenizer does not have as tokens and spells in pieces: check "
+            "that template and tokenizer belong together, or add them as special tokens",
+            folder,
+            ", ".join(marks),
+        )
 
 
 class ChatsEncoder:
@@ -23,8 +36,10 @@ class ChatsEncoder:
 
     @cached_property
     def template(self) -> ChatTemplate:
-        """The model's own (ChatError if it has none)."""
-        return read_chat_template(self._tokenizer.folder, self._options.day)
+        """The model's own (ChatError if it has none); a warning says what of it the tokenizer spells in pieces."""
+        template = read_chat_template(self._tokenizer.folder, self._options.day)
+        _warn_of_marks(self._tokenizer.folder, tuple(spelled_marks(self._tokenizer, template)))
+        return template
 
     @cached_property
     def fingerprint(self) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import pyarrow as pa
 
-from flows.config import RunConfig, SourceConfig
+from flows.config import RunConfig
 from flows.corpus import Document, corpus_of
+from flows.corpus_config import SourceConfig
 from flows.errors import CorpusError
 from storage.hashing import hash64
 from storage.schemas import WINDOWS

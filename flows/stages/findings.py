@@ -4,7 +4,7 @@ What stays: of documents that are nearly the same the first, but a held-out docu
 does not train; of copies the first. What holds a passage of an evaluation set does not train either.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from storage.artifact import Artifact
 from storage.hashing import fingerprint
 from storage.schemas import DROPPED
 from storage.screening import Count, Findings, NearDuplicate, Overlap, SharedPassage
+from storage.shards import Shards
 from xtoken_core.text.minhash import near_duplicates, similarity
 
 _EXAMPLES = 20
@@ -57,7 +58,7 @@ class _Duplicates:
         return self.same_as != np.arange(len(self.same_as))
 
 
-def judge(windows: Artifact, shards: Sequence[pa.Table], policy: Policy, too_short: Mapping[str, int]) -> Verdicts:
+def judge(windows: Artifact, shards: Shards[pa.Table], policy: Policy, too_short: Mapping[str, int]) -> Verdicts:
     """Decide about a corpus from its screened shards; `too_short` names the evaluation sets."""
     documents = Documents.of(shards)
     duplicates = _duplicates(documents, policy)
@@ -91,9 +92,9 @@ def _duplicates(documents: Documents, policy: Policy) -> _Duplicates:
     return _Duplicates(same_as, documents.copies)
 
 
-def _sharing(shards: Sequence[pa.Table], name: str, documents: int) -> np.ndarray:
+def _sharing(shards: Shards[pa.Table], name: str, documents: int) -> np.ndarray:
     """Whether a document shares a passage with this set, bool [documents]."""
-    parts = np.concatenate([_lists_with(shard["shared_sets"], name) for shard in shards])
+    parts = shards.column(lambda shard: _lists_with(shard["shared_sets"], name), bool)
     found = np.zeros(documents, dtype=bool)
     found[document_of_parts(shards)[parts]] = True
     return found
@@ -166,7 +167,7 @@ def _begin(windows: Artifact, row: int) -> str:
     return str(window["text"][0].as_py() or window["messages"][0].as_py())[:_SHOWN_CHARACTERS]
 
 
-def _overlap_examples(shards: Sequence[pa.Table]) -> Iterator[SharedPassage]:
+def _overlap_examples(shards: Shards[pa.Table]) -> Iterator[SharedPassage]:
     """The first of each shard that has some, until there are enough."""
     wanted = _EXAMPLES
     for shard in shards:

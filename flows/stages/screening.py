@@ -17,11 +17,12 @@ from flows.sharding import ShardContent, ShardStage
 from flows.stages.document_parts import DocumentParts, document_parts, goes_on
 from flows.stages.evaluation_passages import EvaluationPassages
 from flows.stages.findings import Policy, Verdicts, judge
-from storage.artifact import Artifact, ArtifactSpec, ArtifactWriter, read_table
+from storage.artifact import Artifact, ArtifactSpec, ArtifactWriter
 from storage.hashing import fingerprint
 from storage.manifest import FileEntry
 from storage.schemas import SCREENING
 from storage.screening import DROPPED_NAME, FINDINGS_NAME, KIND
+from storage.shards import table_shards
 from storage.workspace import Workspace
 from xtoken_core.text.minhash import BINS, signatures
 from xtoken_core.text.ngrams import run_bytes
@@ -54,9 +55,8 @@ def build_screening(config: RunConfig, windows: Artifact) -> Artifact | None:
         return content
 
     def conclude(entries: list[FileEntry]) -> list[FileEntry]:
-        tables = [read_table(folder / entry.name) for entry in entries]
         too_short = passages.read().too_short if passages.names else {}
-        return _write(writer, judge(windows, tables, policy, too_short))
+        return _write(writer, judge(windows, table_shards(folder, entries), policy, too_short))
 
     stage = ShardStage(
         title="screening",

@@ -1,12 +1,16 @@
 """Corpus -> windows: documents cut into slices, before any tokenizer sees them.
 
 Shards follow the files of the corpus. Beside the shards of a file lies `reading-NNNNN.json`: how many documents it
-gave, and what it held that is none. It is written last, so that it also says that the file's shards are all there.
+gave, and what it held that is none. It is written last, when the file was seen to be what it was before it was read:
+shards without it may hold text that the file had for a while only.
 """
 
 import logging
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -15,9 +19,19 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows.config import RunConfig
-from flows.corpus import BadRows, SourceFile, corpus_of, digest_now, find_sources, read_documents
+from flows.corpus import (
+    BadRows,
+    SourceFile,
+    corpus_of,
+    digest_now,
+    find_sources,
+    log_left_out,
+    read_documents,
+    require_documents,
+)
 from flows.errors import CorpusError
-from flows.progress import progress
+from flows.memory import release_free_memory
+from flows.progress import Advance, progress
 from flows.sharding import worth_retrying
 from flows.stages.documents import Cutter, shards_of
 from storage.artifact import Artifact, ArtifactSpec, ArtifactWriter, read_table, shard_name
@@ -30,6 +44,7 @@ from xtoken_core.occurrences import Occurrences
 logger = logging.getLogger(__name__)
 
 ALGORITHM_VERSION = 3
+_TASK_SECONDS = 5.0  # a Prefect task of its own would take longer than a small file
 
 
 def build_windows(config: RunConfig) -> Artifact:
@@ -47,6 +62,8 @@ def build_windows(config: RunConfig) -> Artifact:
         artifact = writer.complete()
         if artifact is not None:
             _require_good_rows(config, artifact)
+            for reading in readings(artifact):
+                log_left_out(reading.file, reading.bad_rows, reading.examples, reading.empty)
             logger.info("windows: reused %s", writer.folder)
             return artifact
         return _WindowsStage(config, writer).run(files)
@@ -78,51 +95,67 @@ class _WindowsStage:
 
     def run(self, files: list[SourceFile]) -> Artifact:
         with progress("windows", len(files)) as advance:
-            for file in files:
-                if not self._reuse(file):
-                    make_window_shards.with_options(task_run_name=f"windows {file.name}")(self, file)
-                advance(1)
+            while len(self.readings) < len(files):
+                name = f"windows {files[len(self.readings)].name}"
+                make_window_shards.with_options(task_run_name=name)(partial(self._go_on, files, advance))
+        found = [read_reading(self.writer.folder / entry.name) for entry in self.readings]
+        require_documents(corpus_of(self.config), files, found)
         self._check()
+        release_free_memory()
         logger.info("windows: %d windows in %s", sum(entry.rows for entry in self.shards), self.writer.folder)
         return self.writer.finish([*self.shards, *self.readings])
 
-    def make(self, file: SourceFile) -> None:
+    def _go_on(self, files: list[SourceFile], advance: Advance) -> None:
+        """Do the next file, and more of them for some seconds."""
+        until = time.monotonic() + _TASK_SECONDS
+        while True:
+            file = files[len(self.readings)]
+            if not self._reuse(file):
+                self._make(file)
+            advance(1)
+            if len(self.readings) == len(files) or time.monotonic() > until:
+                return
+
+    def _make(self, file: SourceFile) -> None:
         """Write the shards of one file that are not there, each while the next is read, and then what was read."""
+        self.writer.forget(self._end(file)[0])
+        self.seen.take_back()
         bad_rows = BadRows(fatal=corpus_of(self.config).bad_rows == "error")
-        cutter = Cutter(self.config, file.source, self.seen.copy())
-        tables = shards_of(cutter.tables(read_documents(file, bad_rows)), self.config.windows.windows_per_shard)
+        cutter = Cutter(self.config, file.source, self.seen)
+        entries = self._shards(file, cutter.tables(read_documents(file, bad_rows)))
+        if digest_now(file) != file.digest:
+            raise CorpusError(f"{file.url} changed while it was read: run the command again when it is at rest")
+        reading = _reading(file, len(entries), cutter, bad_rows).model_dump_json().encode()
+        self._enter(entries, self.writer.write_bytes(*self._end(file), reading))
+
+    def _shards(self, file: SourceFile, tables: Iterator[pa.Table]) -> list[FileEntry]:
         shards: list[Future[FileEntry]] = []
         reused = 0
         with ThreadPoolExecutor(1, thread_name_prefix="writes") as pool:
-            for table in tables:
+            for table in shards_of(tables, self.config.windows.windows_per_shard):
                 if len(shards) > 1:
                     shards[-2].result()  # at most one is written and one waits, or memory would grow with the file
                 place = self._place(file, len(shards))
-                entry = self.writer.finished(*place)
+                entry = self._there(*place, table)
                 reused += entry is not None
                 shards.append(pool.submit(self._write, *place, table, entry))
-        entries = [shard.result() for shard in shards]
         if reused:
-            logger.info("windows: reused %d of %d shards of %s", reused, len(entries), file.name)
-        self._require_unchanged(file, entries)
-        reading = _reading(file, len(entries), cutter, bad_rows).model_dump_json().encode()
-        self._enter(entries, self.writer.write_bytes(*self._end(file), reading), cutter.seen)
+            logger.info("windows: reused %d of %d shards of %s", reused, len(shards), file.name)
+        return [shard.result() for shard in shards]
 
-    def _require_unchanged(self, file: SourceFile, entries: list[FileEntry]) -> None:
-        """CorpusError where the file is not the one that the shards are named by; they are forgotten."""
-        if digest_now(file) != file.digest:
-            for entry in entries:
-                self.writer.forget(entry.name)
-            raise CorpusError(f"{file.url} changed while it was read: run the command again when it is at rest")
+    def _there(self, name: str, key: str, table: pa.Table) -> FileEntry | None:
+        """The shard that an interrupted run left, if it holds these rows: the file may have been another meanwhile."""
+        entry = self.writer.finished(name, key)
+        return entry if entry and read_table(self.writer.folder / name).equals(table) else None
 
     def _write(self, name: str, key: str, table: pa.Table, entry: FileEntry | None) -> FileEntry:
         stats = {"bytes": float(pc.sum(pc.subtract(table["byte_end"], table["byte_start"])).as_py())}
         return entry or self.writer.write_table(name, key, table, stats)
 
-    def _enter(self, shards: list[FileEntry], reading: FileEntry, seen: Occurrences) -> None:
+    def _enter(self, shards: list[FileEntry], reading: FileEntry) -> None:
         self.shards += shards
         self.readings.append(reading)
-        self.seen = seen
+        self.seen.keep()
 
     def _place(self, file: SourceFile, index: int) -> tuple[str, str]:
         """Name and key of a file's shard `index`, after the shards of the files before."""
@@ -134,16 +167,18 @@ class _WindowsStage:
     def _reuse(self, file: SourceFile) -> bool:
         """Enter a file whose shards are all there, in this artifact or in that of a smaller or larger corpus."""
         places = self._places(file)
-        found = [self.writer.find(*place) for place in places]
-        if not places or any(one is None for one in found):
+        everything = [self.writer.find(*place) for place in places]
+        found = [one for one in everything if one is not None]
+        # A reading says so of the shards beside it, not of those that an interrupted run left elsewhere.
+        if not places or len(found) < len(places) or len({one.folder for one in found}) > 1:
             return False
-        *shards, reading = [one for one in found if one is not None]
-        seen = self.seen.copy()
-        if not all(occurrences_agree(read_table(shard.path), seen) for shard in shards):
+        *shards, reading = found
+        self.seen.take_back()
+        if not all(occurrences_agree(read_table(shard.path), self.seen) for shard in shards):
             return False
         entries = [self.writer.take(name, one) for (name, _), one in zip(places, [*shards, reading], strict=True)]
         logger.info("windows: reused %d shard(s) of %s", len(shards), file.name)
-        self._enter(entries[:-1], entries[-1], seen)
+        self._enter(entries[:-1], entries[-1])
         return True
 
     def _places(self, file: SourceFile) -> list[tuple[str, str]]:
@@ -167,8 +202,6 @@ class _WindowsStage:
             at += entry.rows
             documents += len(firsts)
             heldout += pc.sum(pc.equal(firsts, "heldout")).as_py() or 0
-        if len(ids) == 0:
-            raise CorpusError("the corpus holds no text: every row is empty; check corpus.files and corpus.text_column")
         ids.sort()
         # 64 random bits collide among a billion windows with probability 0.03.
         assert (ids[1:] != ids[:-1]).all(), "two windows have one id"
@@ -200,6 +233,6 @@ def _reading(file: SourceFile, shards: int, cutter: Cutter, bad_rows: BadRows) -
 
 
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5, retry_condition_fn=worth_retrying)
-def make_window_shards(stage: _WindowsStage, file: SourceFile) -> None:
-    """Cut one file of the corpus; a retry starts the file again."""
-    stage.make(file)
+def make_window_shards(work: Callable[[], None]) -> None:
+    """Cut some files of the corpus; a retry starts the one that failed again."""
+    work()

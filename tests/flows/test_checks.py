@@ -62,6 +62,24 @@ class TestFlows:
         assert not workspace.exists()
 
 
+class TestPrepare:
+    def test_a_workspace_that_is_a_file(self, inputs: FlowInputs, tmp_path: Path) -> None:
+        file = tmp_path / "file"
+        file.write_text("")
+        for place in (file, file / "below"):
+            with pytest.raises(ConfigError, match=f"workspace: {file} is a file: give a folder"):
+                run_checks(inputs.config(place), PREPARE)
+
+    def test_windows_longer_than_a_model_in_a_folder_reads(self, inputs: FlowInputs, workspace: Path) -> None:
+        run_checks(inputs.config(workspace, teachers=[inputs.teacher(max_length=POSITIONS)]), PREPARE)
+        with pytest.raises(ModelError, match=f"has {POSITIONS} positions.* set teachers.0.max_length to at most"):
+            run_checks(inputs.config(workspace, teachers=[inputs.teacher(max_length=POSITIONS + 1)]), PREPARE)
+
+    def test_a_tokenizer_alone_sets_no_limit(self, inputs: FlowInputs, workspace: Path) -> None:
+        alone = {"name": "t", "tokenizer": str(inputs.root / "teacher"), "max_length": POSITIONS + 1}
+        run_checks(inputs.config(workspace, teachers=[alone]), PREPARE)
+
+
 class TestDistill:
     def test_a_config_that_works(self, inputs: FlowInputs, workspace: Path) -> None:
         run_checks(inputs.config(workspace), DISTILL)

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 import yaml
-from flow_inputs import ROOT, TEACHER_IDS, FlowInputs
+from flow_inputs import ROOT, TEACHER_IDS, FlowInputs, flip_a_byte
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from real_tokenizers import write_byte_bpe
+from rich.cells import cell_len
 from small_workspace import make_workspace
 
 from flows import cli, server
@@ -259,8 +260,8 @@ class TestServer:
 
 
 class TestInspect:
-    def test_every_kind(self, xtoken: Xtoken, tmp_path: Path, byte_bpe: Tokenizer) -> None:
-        small = make_workspace(tmp_path, byte_bpe, byte_bpe)
+    def test_every_kind(self, xtoken: Xtoken, tmp_path: Path, byte_bpe: Tokenizer, mistral_v1: Tokenizer) -> None:
+        small = make_workspace(tmp_path, byte_bpe, mistral_v1)
         for kind, artifact in small.artifacts.items():
             ran = xtoken("inspect", artifact.folder)
             assert (ran.code, ran.err) == (0, "")
@@ -269,6 +270,30 @@ class TestInspect:
         ran = xtoken("inspect", small.artifacts["windows"].path("shard-00000.arrow"))
         assert ran.code == 0
         assert "window_id" in ran.out
+
+    def test_damage_is_exit_code_1_and_said_once(
+        self, xtoken: Xtoken, tmp_path: Path, byte_bpe: Tokenizer, mistral_v1: Tokenizer
+    ) -> None:
+        small = make_workspace(tmp_path, byte_bpe, mistral_v1)
+        folder = small.artifacts["tokens"].folder
+        flip_a_byte(folder / "shard-00000.arrow")
+        for path in (tmp_path, folder, folder / "shard-00000.arrow"):
+            ran = xtoken("inspect", path)
+            assert ran.code == 1
+            assert f"error: {folder / 'shard-00000.arrow'} has checksum" in ran.err
+            assert ran.err.count("\n") == 1
+            assert "run `xtoken prepare CONFIG` again" in ran.err
+            assert "has checksum" not in ran.out
+            assert "tokens" in ran.out
+        ran = xtoken("inspect", folder, "--window", "0")
+        assert_one_message(ran, f"{folder / 'shard-00000.arrow'} has checksum")
+
+    def test_tables_are_no_wider_than_the_terminal(
+        self, xtoken: Xtoken, tmp_path: Path, byte_bpe: Tokenizer, mistral_v1: Tokenizer
+    ) -> None:
+        small = make_workspace(tmp_path, byte_bpe, mistral_v1)
+        for path in (tmp_path, *(artifact.folder for artifact in small.artifacts.values())):
+            assert max(map(cell_len, xtoken("inspect", path).out.splitlines())) <= 100
 
     @pytest.mark.parametrize("name", ["nothing", "run.yaml", "."])
     def test_what_is_not_ours(self, xtoken: Xtoken, file: Path, name: str) -> None:
@@ -305,6 +330,7 @@ class TestProcesses:
         ran = in_a_process("cache-teacher", file, f"teachers.0.tokenizer={large}", PREFECT_API_URL=prefect_server)
         assert ran.code == 1
         assert "Traceback" not in ran.err
+        assert ran.err.count("give the tokenizer that belongs") == 1
         last = ran.err.strip().splitlines()[-1]
         assert last == (
             f"error: teacher llama: the tokenizer {large} has the id {TEACHER_IDS}, the model {inputs.root}/teacher "

@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.config import ConfigError, RunConfig, SourceConfig, load_config
+from flows.config import ConfigError, RunConfig
+from flows.config_files import load_config
+from flows.corpus_config import SourceConfig
 
 SMALLEST = """
 student: {tokenizer: ./student}

@@ -75,10 +75,10 @@ class TestGood:
         arguments = pa.array([json.dumps(call), None])
         calls = pa.ListArray.from_arrays([0, 1, 2], pa.ExtensionArray.from_storage(pa.json_(), arguments))
         messages = pa.StructArray.from_arrays(
-            [pa.array(["a", "b"]), pa.array(["x", "y"]), calls.slice(0, 2)], ["role", "content", "tool_calls"]
+            [pa.array(["user", "tool"]), pa.array(["x", "y"]), calls.slice(0, 2)], ["role", "content", "tool_calls"]
         )
         chats = pa.ListArray.from_arrays([0, 1], messages)
-        assert read(folder, chats, name) == [({"role": "a", "content": "x", "tool_calls": [call]},)]
+        assert read(folder, chats, name) == [({"role": "user", "content": "x", "tool_calls": [call]},)]
 
     def test_other_keys_are_left_out(self, folder: Folder) -> None:
         message = {**USER, "id": 7, "rating": None, "tool_calls": [], "name": None}
@@ -88,7 +88,10 @@ class TestGood:
     @given(
         st.lists(
             st.fixed_dictionaries(
-                {"role": st.text(st.characters(codec="utf-8")), "content": st.text(st.characters(codec="utf-8"))},
+                {
+                    "role": st.sampled_from(["user", "assistant", "ipython"]),
+                    "content": st.text(st.characters(codec="utf-8")),
+                },
                 optional={"name": st.text(st.characters(codec="utf-8"))},
             ),
             min_size=1,
@@ -122,6 +125,11 @@ class TestBad:
             ('{"role": "user"}', Reason.NOT_CHAT, "is not a list of messages"),
             (["hello"], Reason.NOT_CHAT, "the message 'hello' has no role"),
             ([USER, {"content": "x"}], Reason.NOT_CHAT, "role is None, not a string"),
+            (
+                [{"role": "alien", "content": "x"}],
+                Reason.NOT_CHAT,
+                "role is 'alien', not one of system, developer, user, assistant, tool, function, ipython",
+            ),
             ([{"role": 1, "content": "x"}], Reason.NOT_CHAT, "role is 1, not a string"),
             ([{"role": "user", "content": 5}], Reason.NOT_CHAT, "content is 5, not a string"),
             ([{"role": "user", "content": {"a": 1}}], Reason.NOT_CHAT, "content is {'a': 1}, not a string"),
@@ -179,7 +187,7 @@ class TestBad:
         assert folder.rows.counts == {Reason.NOT_UTF8: 1}
 
     def test_a_value_that_json_cannot_hold(self, folder: Folder) -> None:
-        calls = pa.array([[{"role": "a", "tool_calls": [{"when": pa.scalar(0, pa.timestamp("s")).as_py()}]}]])
+        calls = pa.array([[{"role": "user", "tool_calls": [{"when": pa.scalar(0, pa.timestamp("s")).as_py()}]}]])
         assert folder.documents("a.parquet", as_parquet(calls, "messages"), messages_column="messages") == []
         assert "a value of tool_calls is datetime.datetime(1970" in str(folder.rows.examples[0])
 

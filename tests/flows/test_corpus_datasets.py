@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 from corpus_files import as_jsonl, as_parquet
 
-from flows.config import CorpusConfig
 from flows.corpus import BadRows, Reason, SourceFile, find_sources, read_documents
+from flows.corpus_config import CorpusConfig
 from flows.errors import CorpusError
 
 TEXTS = [f"document {number}, 中文" for number in range(150)]

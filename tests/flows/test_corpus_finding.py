@@ -86,9 +86,16 @@ class TestFinding:
             path.parent.mkdir(exist_ok=True)
             path.write_text(name)
         assert self.found(folder) == ["a.txt", "b.txt", "c.md", "d.txt", "e.JSONL.gz"]
-        assert caplog.messages == [f"{folder}: left out 1 file(s) of unknown formats"]
+        assert self.found(folder) == ["a.txt", "b.txt", "c.md", "d.txt", "e.JSONL.gz"]
+        assert caplog.messages == [f"{folder}: left out 1 file(s) of unknown formats: table.csv"]  # once
         assert self.found(f"{folder}/", folder / "a.txt") == self.found(folder)
         assert self.found(folder / "deep" / "..") == self.found(folder)
+
+    def test_few_of_many_unknown_files_are_named(self, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+        for number in range(5):
+            (folder / f"{number}.csv").write_text("")
+        self.found(folder)
+        assert caplog.messages == [f"{folder}: left out 5 file(s) of unknown formats: 0.csv, 1.csv, 2.csv and 2 more"]
 
     def test_a_folder_below_a_hidden_one_is_read_if_it_is_named(self, folder: Path) -> None:
         (folder / ".data").mkdir()

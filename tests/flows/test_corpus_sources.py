@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from flows.config import CorpusConfig
 from flows.corpus import BadRows, find_sources, read_documents
+from flows.corpus_config import CorpusConfig
 from flows.errors import CorpusError
 
 

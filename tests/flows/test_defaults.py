@@ -19,11 +19,12 @@ from flows.prepare import prepare
 # Imports every command's flow in a project whose configs cannot be read.
 _WITHOUT_CONFIGS = """
 import flows.config
+import flows.config_files
 
 def unreadable(*arguments):
     raise flows.config.ConfigError("there are no configs here")
 
-flows.config.load_config = unreadable
+flows.config_files.load_config = unreadable
 from flows import build_projection, cache_teacher, distill, evaluate, prepare, server
 """
 

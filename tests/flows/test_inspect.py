@@ -23,8 +23,8 @@ RED = "\x1b[1;31m"
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory, byte_bpe: Tokenizer) -> SmallWorkspace:
-    return make_workspace(tmp_path_factory.mktemp("workspace"), byte_bpe, byte_bpe)
+def small(tmp_path_factory: pytest.TempPathFactory, byte_bpe: Tokenizer, mistral_v1: Tokenizer) -> SmallWorkspace:
+    return make_workspace(tmp_path_factory.mktemp("workspace"), byte_bpe, mistral_v1)
 
 
 def shown(path: Path, color: bool = False) -> str:
@@ -61,7 +61,7 @@ def test_damage_is_red_with_the_remedy(small: SmallWorkspace, kind: str, tmp_pat
     flip_a_byte(folder / name)
     text = shown(folder, color=True)
     assert f"{RED}damaged: {folder / name} has checksum" in text
-    assert "remedy: run `xtoken " in text
+    assert "; run `xtoken " in text
     assert "whole" not in text
 
 
@@ -169,7 +169,7 @@ def test_a_damaged_checkpoint_is_seen_from_its_training_run_and_workspace(tmp_pa
     for folder in (checkpoint, run / "ce", run, tmp_path):
         text = shown(folder, color=True)
         assert f"{RED}damaged: {checkpoint / name}" in text
-        assert "remedy: run the same `xtoken distill CONFIG` again" in text
+        assert "; run the same `xtoken distill CONFIG` again" in text
     assert "damaged: " not in shown(run / "distilled")
 
 

@@ -1,10 +1,12 @@
 """`xtoken inspect PATH --window N`: one window on a terminal, in columns that wide characters do not break."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +19,7 @@ from flows.inspect.drawing import Column, Drawing
 from storage.alignments import alignments_table
 from storage.artifact import Artifact, ArtifactSpec, ArtifactWriter, shard_name
 from storage.columns import to_list_array
+from storage.hashing import file_checksum
 from storage.schemas import TOKENS, WINDOWS
 from storage.vocabularies import store_vocabulary, vocabulary_spec
 from storage.workspace import Workspace
@@ -228,6 +231,44 @@ def test_the_command_line_draws_and_refuses(drawn: Drawn) -> None:
     wrong = subprocess.run([*command, "--window", "77"], capture_output=True, text=True, check=False)
     assert wrong.returncode == 1
     assert wrong.stderr.startswith("error: there is no window 77")
+
+
+@pytest.fixture
+def copy(drawn: Drawn, tmp_path: Path) -> Path:
+    """The workspace, to be damaged."""
+    return shutil.copytree(drawn.root, tmp_path / "workspace")
+
+
+@pytest.mark.parametrize("wanted", [str(CHAT), f"{IDS[CHAT]:016x}"])
+def test_a_window_of_a_damaged_shard_is_not_drawn(drawn: Drawn, copy: Path, wanted: str) -> None:
+    (shard,) = copy.glob("alignments/*/teacher/shard-00001.arrow")
+    ids = np.array(drawn.alignments.table(1)["student_ids"][CHAT - ROWS_PER_SHARD].as_py(), np.int32)
+    change(shard, shard.read_bytes().index(ids.tobytes()))
+    found = show_window(copy, wanted)
+    assert found.parts == ()
+    assert [str(damage) for damage in found.damage] == [
+        f"{shard} has checksum {file_checksum(shard)}, its manifest says {receipt(shard)['checksum']}; run `xtoken "
+        "prepare CONFIG` again: it rebuilds what is damaged, nothing else"
+    ]
+    assert show_window(copy, "0").damage == ()  # in the other shard
+
+
+def test_an_id_that_damage_hides_is_not_said_to_be_missing(copy: Path) -> None:
+    (shard,) = copy.glob("alignments/*/teacher/shard-00001.arrow")
+    change(shard, shard.read_bytes().index(IDS[CHAT].to_bytes(8, "little")))
+    with pytest.raises(InspectError, match=r"shard-00001\.arrow has checksum"):
+        show_window(copy, f"{IDS[CHAT]:016x}")
+
+
+def change(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+def receipt(shard: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(shard.with_name(f"{shard.name}.json").read_text())
+    return found
 
 
 def test_tokens_that_nothing_spells_are_an_error(drawn: Drawn, tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from flow_inputs import FlowInputs, shard_bytes, write_corpus
 from real_tokenizers import write_byte_bpe
 
 from flows.cache_teacher import cache_teacher
-from flows.config import ConfigError, RunConfig, load_config
+from flows.config import ConfigError, RunConfig
+from flows.config_files import load_config
 from flows.prepare import Prepared, prepare
 from storage.artifact import Artifact
 from storage.columns import from_list_column

@@ -131,6 +131,7 @@ def test_sums_equal_a_recount(
     for key, sums in expected.items():
         assert {column: found[key][column] for column in sums} == dict(sums)
         assert found[key]["exact_share"] == sums["exact_bytes"] / sums["bytes"]
+        assert found[key]["content_bytes"] == sums["exact_bytes"] + found[key]["inexact_text_bytes"] <= sums["bytes"]
         assert found[key]["student_tokens_per_byte"] == sums["student_tokens"] / sums["bytes"]
 
 
@@ -218,7 +219,11 @@ def test_the_page_says_what_was_found(config: RunConfig, prepared: Prepared, pag
         .to_dicts()
     )
     share = exactly(least["exact_bytes"], least["bytes"])
-    assert f"{share} of the bytes are in chunks that student and llama spell alike, the least of 2 teachers." in text
+    assert (
+        f"{share} of the bytes are in chunks that student and llama spell alike, the least of 2 teachers; "
+        "of contents alone" in text
+    )
+    assert "of contents alone: " in text
     assert share != "100%"
     assert "languages.jsonl" in text
     assert "Cyrillic" in text

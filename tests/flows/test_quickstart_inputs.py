@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from flow_inputs import ROOT
 
-from flows.config import load_config
+from flows.config_files import load_config
 from flows.corpus import BadRows, find_sources, read_documents
 from flows.defaults import QUICKSTART, quickstart_config
 from flows.quickstart import inputs

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 from flow_inputs import FlowInputs, run_and_die, shard_bytes, write_corpus
+from open_files import mapped_in
 
 from flows.config import RunConfig
 from flows.errors import CorpusError
 from flows.prepare import prepare, prepare_student
+from flows.stages.findings import Verdicts, judge
 from flows.stages.screening import build_screening
 from flows.stages.windows import build_windows
 from storage.artifact import Artifact
@@ -106,6 +108,22 @@ class TestFindings:
         passages = [example.passage for example in findings.overlap_examples]
         assert passages[0] == " ".join(QUESTION.split()[:13])
         assert passages[1].lstrip("。") in CHINESE
+
+    def test_they_are_concluded_with_few_shards_open(
+        self, inputs: FlowInputs, corpus: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("storage.shards.OPEN_AT_ONCE", 2)
+        config, opened = config_of(inputs, corpus), list[int]()
+
+        def judge_and_look(*arguments: Any) -> Verdicts:
+            verdicts = judge(*arguments)
+            opened.append(mapped_in(config.workspace))
+            return verdicts
+
+        monkeypatch.setattr("flows.stages.screening.judge", judge_and_look)
+        screening = screened(config)
+        assert len(screening) > 10
+        assert opened == [2]
 
     def test_nothing_is_dropped_unless_asked(self, findings: Findings) -> None:
         assert (findings.dropped.documents, findings.dropped_windows) == (0, 0)

@@ -133,7 +133,7 @@ class SlowStart:
         self.begun, self.go_on = threading.Event(), threading.Event()
         monkeypatch.setattr(server, "_start_server", self)
         monkeypatch.setattr(server, "_with_worker", lambda started: started)
-        monkeypatch.setattr(server, "_healthy", lambda started: True)
+        monkeypatch.setattr(server, "is_healthy", lambda started: True)
 
     def __call__(self, port: int) -> LocalServer:
         self.count += 1

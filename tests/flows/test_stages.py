@@ -14,7 +14,7 @@ from flows.corpus import BadRows, Document, SourceFile, read_documents
 from flows.errors import CorpusError
 from flows.prepare import prepare
 from flows.stages.windows import build_windows
-from storage.artifact import Artifact, open_artifact
+from storage.artifact import Artifact, open_artifact, read_table
 from storage.hashing import hash64
 from storage.schemas import WINDOWS
 from storage.windows import readings
@@ -300,8 +300,18 @@ class TestErrors:
         write_corpus(corpus / "a.jsonl", documents)
         write_corpus(corpus / "b.jsonl", [])
         for _ in range(2):
-            with pytest.raises(CorpusError, match="the corpus holds no text: every row is empty"):
+            with pytest.raises(CorpusError, match=r"corpus: no row of 2 files, from .*a\.jsonl on, holds a text"):
                 build_windows(config)
+
+    def test_bad_rows_are_told_again_where_everything_is_reused(
+        self, config: RunConfig, corpus: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        write_corpus(corpus / "a.jsonl", ["a text", 5])
+        made = build_windows(config)
+        warning = "a.jsonl: left out 1 bad row(s) (1 not text): line 2 is not text: 5"
+        assert caplog.text.count(warning) == 1
+        assert build_windows(config) == made
+        assert caplog.text.count(warning) == 2
 
     def test_an_empty_file_among_others_is_nothing_special(self, config: RunConfig, corpus: Path) -> None:
         write_corpus(corpus / "a.jsonl", [])
@@ -348,6 +358,40 @@ class TestErrors:
         (corpus / "b.jsonl").write_bytes(old)
         assert "other text" not in {row["text"] for row in rows(build_windows(config))}
 
+    @pytest.mark.parametrize("before", ["nothing", "a damaged artifact", "a sibling"])
+    def test_what_was_cut_from_a_file_as_it_was_for_a_while_does_not_stay(
+        self, config: RunConfig, corpus: Path, monkeypatch: pytest.MonkeyPatch, before: str
+    ) -> None:
+        """A run is killed while a file is another, so that nobody looks whether it is still what it was."""
+        monkeypatch.setattr("flows.stages.documents._BATCH_BYTES", 100)
+        undisturbed = build_windows(config.model_copy(update={"workspace": config.workspace.with_name("other")}))
+        name = shards_of(undisturbed, "b.jsonl")[0]
+        if before == "a damaged artifact":
+            build_windows(config).path(name).unlink()
+        if before == "a sibling":
+            whole = (corpus / "a.jsonl").rename(corpus / "a.away")
+            build_windows(config)
+            whole.rename(corpus / "a.jsonl")
+
+        def read_another_and_die(file: SourceFile, bad_rows: BadRows) -> Iterator[Document]:
+            if file.name != "b.jsonl":
+                yield from read_documents(file, bad_rows)
+            else:
+                yield from [Document(text="other text")] * 40
+                raise CorpusError("killed")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("flows.stages.windows.read_documents", read_another_and_die)
+            if before == "a sibling":
+                patch.setattr("flows.stages.windows.occurrences_agree", lambda *_: False)
+            with pytest.raises(CorpusError, match="killed"):
+                build_windows(config)
+        left = config.workspace / "windows" / undisturbed.folder.name / name
+        assert "other text" in read_table(left)["text"].to_pylist()
+        made = build_windows(config)
+        assert made.manifest.files == undisturbed.manifest.files
+        assert shard_bytes(made.folder).items() >= shard_bytes(undisturbed.folder).items()
+
     def test_a_config_without_corpus(self, inputs: FlowInputs, tmp_path: Path) -> None:
         with pytest.raises(CorpusError, match=r"the config has no `corpus`: name files, e\.g\. corpus"):
             build_windows(inputs.config(tmp_path, corpus=None))
@@ -386,7 +430,7 @@ class TestPrepare:
         assert shard_bytes(path.parent) == before
         changed = {name for name, time in written_at(path.parent).items() if times[name] != time}
         assert changed == {path.name}
-        assert f"rebuilding the damaged part of {kind}" in caplog.text
+        assert f"making the damaged part of {kind} again" in caplog.text
         assert str(path) in caplog.text
         assert f"reused {len(before) - 1} of {len(before)} shards" in caplog.text
         assert "made 1 shard(s)" in caplog.text

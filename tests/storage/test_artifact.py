@@ -193,7 +193,8 @@ def test_only_the_damaged_shard_is_rebuilt(
     spoil(artifact.path(shard_name(1)))
     assert writer.complete() is None
     assert not artifact.path(MANIFEST_NAME).exists()
-    assert "rebuilding the damaged part of numbers" in caplog.text
+    assert "making the damaged part of numbers again: " in caplog.text
+    assert "run the command" not in caplog.text
     assert str(artifact.path(shard_name(1))) in caplog.text
     if spoil is put_folder:
         artifact.path(shard_name(1)).rmdir()

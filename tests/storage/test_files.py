@@ -1,3 +1,4 @@
+import errno
 import os
 import resource
 import signal
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from storage.errors import StorageError
-from storage.files import atomic_path, remove_leftovers, write_atomic
+from storage.files import atomic_path, remove_leftovers, scratch, write_atomic
 
 FULL_DEVICE = Path("/dev/full")
 needs_full_device = pytest.mark.skipif(not FULL_DEVICE.exists(), reason="this system has no /dev/full")
@@ -196,3 +197,24 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path: Path, start: Callable) ->
     assert path.read_bytes() == b"old"
     write_atomic(path, b"new")
     assert path.read_bytes() == b"new"
+
+
+class TestScratch:
+    @pytest.mark.parametrize("size", [0, 1, 100_000])
+    def test_zeros_to_write_on_and_no_file_to_see(self, tmp_path: Path, size: int) -> None:
+        memory = scratch(tmp_path, size)
+        assert bytes(memory) == bytes(size)
+        memory[:] = b"x" * size
+        assert bytes(memory) == b"x" * size
+        assert names(tmp_path) == []
+
+    def test_a_disk_without_room_is_said_before_it_is_written_on(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(descriptor: int, offset: int, size: int) -> None:
+            assert (offset, size) == (0, 1000)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, "posix_fallocate", full)
+        with pytest.raises(StorageError, match=f"disk full while writing {tmp_path} .*free some space"):
+            scratch(tmp_path, 1000)

@@ -38,7 +38,7 @@ def changed(artifact: Artifact, folder: Path, kind: str, column: str, values: An
 
 
 def test_windows_without_records_are_left_out(tiny: TinyWorkspace, student: StudentWindows) -> None:
-    rows = read_all(TeacherData.open(tiny.prefix_kl_teacher(), student), student)
+    rows = read_all(TeacherData.open(tiny.prefix_kl_teacher(), student, tiny.student.vocabulary), student)
     lengths = np.concatenate([from_list_column(tiny.alignments.table(i)["teacher_ids"]).lengths for i in range(2)])
     firsts = np.cumsum(student.everything.lengths) - student.everything.lengths
     assert np.array_equal(rows.first_token, firsts[lengths <= TEACHER_MAX_LENGTH])
@@ -47,7 +47,7 @@ def test_windows_without_records_are_left_out(tiny: TinyWorkspace, student: Stud
 
 
 def test_records_come_back_for_any_window_and_position(tiny: TinyWorkspace, student: StudentWindows) -> None:
-    teacher = TeacherData.open(tiny.prefix_kl_teacher(), student)
+    teacher = TeacherData.open(tiny.prefix_kl_teacher(), student, tiny.student.vocabulary)
     rows = read_all(teacher, student)
     which, positions = np.array([len(rows.place) - 1, 0, 3, len(rows.place) - 2]), np.array([5, 0, 2, 1])
     records = teacher.records(rows, which, positions)
@@ -62,7 +62,7 @@ def test_records_come_back_for_any_window_and_position(tiny: TinyWorkspace, stud
 
 
 def test_a_window_that_no_teacher_window_matches_gives_nothing(tiny: TinyWorkspace, student: StudentWindows) -> None:
-    teacher = TeacherData.open(tiny.prefix_kl_teacher(), student)
+    teacher = TeacherData.open(tiny.prefix_kl_teacher(), student, tiny.student.vocabulary)
     missing = student.everything.take(teacher.cache.find(student.everything.window_ids) < 0)
     assert teacher.read(missing, *student.tokens(missing)) is None
 
@@ -118,7 +118,7 @@ def test_records_of_other_teacher_ids_are_refused(tmp_path: Path, tiny: TinyWork
     hashes = tiny.cache.table(0)["ids_hash"].to_numpy().copy()
     hashes[-1] ^= 1
     cache = changed(tiny.cache, tmp_path / "cache", "cache", "ids_hash", pa.array(hashes))
-    teacher = TeacherData.open(tiny.prefix_kl_teacher(cache=cache), student)
+    teacher = TeacherData.open(tiny.prefix_kl_teacher(cache=cache), student, tiny.student.vocabulary)
     with pytest.raises(ArtifactError, match="made from other token ids") as error:
         read_all(teacher, student)
     assert str(cache) in str(error.value)
@@ -135,12 +135,14 @@ def test_an_alignment_of_other_student_ids_is_refused(
         tiny.alignments, tmp_path / "alignments", "alignments", "student_ids", pa.array(ids, pa.list_(pa.int32()))
     )
     with pytest.raises(ArtifactError, match="other student ids"):
-        read_all(TeacherData.open(tiny.prefix_kl_teacher(alignments=alignments), student), student)
+        read_all(
+            TeacherData.open(tiny.prefix_kl_teacher(alignments=alignments), student, tiny.student.vocabulary), student
+        )
 
 
 def test_records_beyond_the_vocabulary_are_refused(tiny: TinyWorkspace, student: StudentWindows) -> None:
     inputs = tiny.prefix_kl_teacher(vocabulary=tiny.root / "vocabularies" / "student")
-    teacher = TeacherData.open(inputs, student)
+    teacher = TeacherData.open(inputs, student, tiny.student.vocabulary)
     rows = read_all(teacher, student)
     with pytest.raises(ArtifactError, match=r"but .* ends at 399"):
         teacher.records(rows, np.repeat(np.arange(10), 10), np.tile(np.arange(10), 10))
@@ -154,12 +156,12 @@ def test_a_damaged_shard_is_noticed(tmp_path: Path, tiny: TinyWorkspace, student
     data[len(data) // 2] ^= 1
     shard.write_bytes(data)
     with pytest.raises(ArtifactError, match=r"shard-00001\.arrow has checksum"):
-        TeacherData.open(tiny.prefix_kl_teacher(cache=cache), student)
+        TeacherData.open(tiny.prefix_kl_teacher(cache=cache), student, tiny.student.vocabulary)
 
 
 def test_p_kl_asks_for_the_whole_distribution(tiny: TinyWorkspace, student: StudentWindows) -> None:
     with pytest.raises(DataError, match="keeps 8 of 600 tokens: cache it with k = 600"):
-        TeacherData.open(tiny.p_kl_teacher(cache=tiny.cache.folder), student)
+        TeacherData.open(tiny.p_kl_teacher(cache=tiny.cache.folder), student, tiny.student.vocabulary)
     with pytest.raises(DataError, match="needs a projection"):
-        TeacherData.open(tiny.p_kl_teacher(projection=None), student)
-    TeacherData.open(tiny.p_kl_teacher(), student)
+        TeacherData.open(tiny.p_kl_teacher(projection=None), student, tiny.student.vocabulary)
+    TeacherData.open(tiny.p_kl_teacher(), student, tiny.student.vocabulary)

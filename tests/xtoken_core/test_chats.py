@@ -13,7 +13,7 @@ from fakes import reproducible
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xtoken_core.chats import ChatError, ChatTemplate, EncodedRows, encode_chats, read_chat_template
+from xtoken_core.chats import ChatError, ChatTemplate, EncodedRows, encode_chats, read_chat_template, spelled_marks
 from xtoken_core.tokenizer import Tokenizer
 
 MARKS = {"bos_token": "<s>", "eos_token": "</s>"}
@@ -226,3 +226,10 @@ class TestReading:
     def test_a_template_that_takes_no_chat_at_all(self, tmp_path: Path, source: str) -> None:
         with pytest.raises(ChatError, match=r"a question and an answer are too much for it: .*; repair the template"):
             read_chat_template(self.write(tmp_path, {}, source), DAY)
+
+
+def test_marks_that_the_tokenizer_spells_in_pieces_are_found(byte_bpe: Tokenizer) -> None:
+    own = [mark for mark in ("<|im_start|>", "<|im_end|>") if byte_bpe.backend.token_to_id(mark) is None]
+    assert spelled_marks(byte_bpe, ChatTemplate(CHATML)) == own
+    other = ChatTemplate("{% for m in messages %}<|odd|>{{ m['content'] }}<|bos|> a < b |> c{% endfor %}")
+    assert spelled_marks(byte_bpe, other) == ["<|odd|>"]

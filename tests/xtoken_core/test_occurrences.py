@@ -37,9 +37,27 @@ def test_the_table_grows_with_what_it_holds() -> None:
     assert (occurrences.number(hashes) == 1).all()
 
 
-def test_a_copy_goes_on_by_itself() -> None:
+@reproducible
+@given(st.lists(st.tuples(st.lists(HASHES, max_size=30), st.booleans()), max_size=6))
+def test_what_is_not_kept_can_be_taken_back(files: list[tuple[list[int], bool]]) -> None:
+    occurrences, kept = Occurrences(), list[int]()
+    for hashes, is_kept in files:
+        halves = (np.array(half, dtype=np.uint64) for half in (hashes[:10], hashes[10:]))
+        numbers = [number for half in halves for number in occurrences.number(half).tolist()]
+        assert numbers == counted([*kept, *hashes])[len(kept) :]
+        if is_kept:
+            occurrences.keep()
+            kept += hashes
+        else:
+            occurrences.take_back()
+
+
+def test_what_is_taken_back_is_found_again_after_the_table_grew() -> None:
+    first, second = np.random.default_rng(0).integers(0, 2**64, size=(2, 20_000), dtype=np.uint64)
     occurrences = Occurrences()
-    one = np.array([1], dtype=np.uint64)
-    occurrences.number(one)
-    copy = occurrences.copy()
-    assert [copy.number(one)[0], copy.number(one)[0], occurrences.number(one)[0]] == [1, 2, 1]
+    occurrences.number(first)
+    occurrences.keep()
+    occurrences.number(np.concatenate([second, first]))
+    occurrences.take_back()
+    assert (occurrences.number(first) == 1).all()
+    assert not occurrences.number(second).any()

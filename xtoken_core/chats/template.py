@@ -17,7 +17,7 @@ _TODAY = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1\s*\)""")
 _DEFAULT = "default"  # among several templates with names, the one for plain chats
 
 
-_PROBE = ({"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"})
+PROBE = ({"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"})
 
 
 class ChatError(ValueError):
@@ -76,7 +76,7 @@ def read_chat_template(folder: Path, day: date) -> ChatTemplate:
     variables = {key: name for key, name in variables.items() if isinstance(name, str)}
     template = ChatTemplate(_source(folder, config), variables, day)
     try:
-        template.render(_PROBE)
+        template.render(PROBE)
     except ChatError as error:
         problem = f"a question and an answer are too much for it: {error}; repair the template"
         raise ChatError(f"{folder}: {problem}") from error

@@ -1,0 +1,75 @@
+"""A Prefect server for one command, where none runs: it ends with the command, however that ends.
+
+Prefect would start one by itself, but that one outlives a command that is killed, and writes tracebacks of its own into
+the terminal when it is stopped while it stores what a failed flow told it.
+"""
+
+import atexit
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from typing import IO
+
+from flows.server import LocalServer, ServerError, is_healthy
+from flows.server_process import STOP_SECONDS
+
+START_SECONDS = 180  # a slow or busy machine
+_MODULE = "flows.server_process"
+_SHOWN_CHARACTERS = 800
+# As Prefect's own: no UI, no services that only a lasting server needs.
+_ENVIRONMENT = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+
+_Process = subprocess.Popen[bytes]
+
+
+def start_temporary_server() -> LocalServer:
+    """A server of its own port with the user's Prefect database, until the end of this process.
+
+    Not only until the end of a flow: what Prefect logs in the background is sent when the process ends.
+
+    Raises:
+        ServerError: if it does not start; the message has the end of what it wrote.
+    """
+    with tempfile.TemporaryFile() as log:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            process = _start(listening, log)
+            server = LocalServer(listening.getsockname()[1], process.pid)
+        atexit.register(_stop, process)
+        _await(server, process, log)
+    return server
+
+
+def _start(listening: socket.socket, log: IO[bytes]) -> _Process:
+    """A process of its own session, so that Ctrl-C in the terminal does not end it before the flow."""
+    return subprocess.Popen(
+        [sys.executable, "-m", _MODULE, str(listening.fileno())],
+        pass_fds=[listening.fileno()],
+        env={**os.environ, **_ENVIRONMENT},
+        stdin=subprocess.PIPE,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
+
+
+def _await(server: LocalServer, process: _Process, log: IO[bytes]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not is_healthy(server):
+        if process.poll() is not None or time.monotonic() > deadline:
+            log.seek(0)
+            said = log.read().decode(errors="replace").strip()[-_SHOWN_CHARACTERS:]
+            raise ServerError(f"the temporary Prefect server did not start: {said}; mend that, or run `xtoken up`")
+        time.sleep(0.1)
+
+
+def _stop(process: _Process) -> None:
+    assert process.stdin is not None
+    process.stdin.close()  # the process sees what it would see if this one had ended
+    try:
+        process.wait(2 * STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

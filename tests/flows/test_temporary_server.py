@@ -1,0 +1,68 @@
+"""The server of one command: there while the process is, gone with it, however it ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+from flow_inputs import ROOT
+
+from flows import temporary_server
+from flows.server import ServerError
+
+END_SECONDS = 60  # most that a server may take to end
+
+# Says what it started, and ends when it is told to.
+_USER = """
+import json, sys
+from dataclasses import asdict
+from flows.server import is_healthy
+from flows.temporary_server import start_temporary_server
+server = start_temporary_server()
+print(json.dumps(server.server_pid if is_healthy(server) else None), flush=True)
+sys.stdin.readline()
+"""
+
+
+@dataclass(frozen=True)
+class User:
+    """A process with a temporary server."""
+
+    process: "subprocess.Popen[str]"
+    server: psutil.Process
+
+
+@pytest.fixture
+def user(tmp_path: Path) -> Iterator[User]:
+    environment = {**os.environ, "PREFECT_HOME": str(tmp_path), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    environment.pop("PREFECT_API_URL", None)
+    command = [sys.executable, "-c", _USER]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes) as process:  # type: ignore[call-overload]
+        assert process.stdout is not None
+        server = psutil.Process(json.loads(process.stdout.readline()))
+        yield User(process, server)
+        process.kill()
+
+
+def test_it_ends_with_a_process_that_is_killed(user: User) -> None:
+    os.kill(user.process.pid, signal.SIGKILL)
+    user.server.wait(END_SECONDS)
+
+
+def test_it_ends_with_a_process_that_ends(user: User) -> None:
+    user.process.communicate("\n", END_SECONDS)
+    assert user.process.returncode == 0
+    assert not user.server.is_running()
+
+
+def test_one_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(temporary_server, "_MODULE", "no_such_module")
+    with pytest.raises(ServerError, match=r"did not start: .*No module named no_such_module; mend that, or run"):
+        temporary_server.start_temporary_server()
