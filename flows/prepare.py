@@ -1,7 +1,7 @@
 """Flow `prepare`: corpus -> windows -> token ids -> aligned shards."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,19 +11,24 @@ from prefect import flow
 from prefect.artifacts import create_link_artifact, create_table_artifact
 
 from flows.checks import PREPARE, run_checks
-from flows.config import RunConfig
+from flows.config import ModelConfig, RunConfig, TeacherConfig
 from flows.corpus import corpus_of
+from flows.corpus_config import SourceConfig
 from flows.prepare_report import PAGE, build_prepare_report
+from flows.read_windows import require_read_windows
 from flows.report.shares import exactly
 from flows.resolve import tokenizer_of
 from flows.screening_summary import tell_findings
-from flows.stages.alignments import build_alignments
+from flows.sharding import ShardStage, run_stages
+from flows.stages.alignments import alignments_stage
 from flows.stages.screening import build_screening
-from flows.stages.tokens import build_tokens
+from flows.stages.tokens import tokens_stage
 from flows.stages.windows import build_windows
 from storage.artifact import Artifact
 from storage.screening import dropped_windows
-from xtoken_core.tokenizer import Tokenizer
+
+# Tokens and alignments of all models are made together, shard by shard.
+_TOGETHER = "tokens and alignment"
 
 
 @dataclass(frozen=True)
@@ -39,14 +44,16 @@ class PreparedTeacher:
 class Prepared:
     """The data of a run.
 
-    seconds: what each stage took just now, reuse included. screening: None where nothing is screened. report: the page
-    about it all.
+    seconds: what each stage took just now, reuse included. thread_seconds: what the parts of the stage that encodes
+    and aligns took of its threads, for the shards that were made. screening: None where nothing is screened. report:
+    the page about it all.
     """
 
     windows: Artifact
     student_tokens: Artifact
     teachers: tuple[PreparedTeacher, ...]
     seconds: Mapping[str, float]
+    thread_seconds: Mapping[str, float]
     screening: Artifact | None
     report: Path | None = None
 
@@ -55,14 +62,9 @@ class Prepared:
 def prepare(config: RunConfig) -> Prepared:
     """Cut the corpus into windows, encode them for every model, align each teacher with the student."""
     run_checks(config, PREPARE)
-    tokenizers = [tokenizer_of(teacher) for teacher in config.teachers]
-    alone = prepare_student(config)
-    clock = _Clock(dict(alone.seconds))
-    teachers = tuple(
-        _prepare_teacher(config, alone, tokenizer, teacher.name, clock)
-        for teacher, tokenizer in zip(config.teachers, tokenizers, strict=True)
-    )
-    result = replace(alone, teachers=teachers, seconds=clock.seconds)
+    clock = _Clock()
+    result = _prepare(config, config.teachers, clock)
+    require_read_windows(config, result)
     create_table_artifact(alignment_rows(result), key="alignment", description="Alignment of student and teachers")
     if result.screening:
         tell_findings(result.screening)
@@ -74,32 +76,63 @@ def prepare(config: RunConfig) -> Prepared:
 
 def prepare_student(config: RunConfig) -> Prepared:
     """The data that the student needs by itself, without any teacher's."""
-    tokenizer = tokenizer_of(config.student)
-    clock = _Clock()
+    return _prepare(config, (), _Clock())
+
+
+def _prepare(config: RunConfig, teachers: tuple[TeacherConfig, ...], clock: "_Clock") -> Prepared:
+    config = _seen_from_all_nodes(config)
     with clock.stage("windows"):
         windows = build_windows(config)
     with clock.stage("screening"):
         screening = build_screening(config, windows)
-    sources = frozenset(part.name for part in corpus_of(config).parts)
-    with clock.stage("tokens student"):
-        tokens = build_tokens(config, windows, tokenizer, "student", sources, _dropped(screening))
-    return Prepared(windows, tokens, (), clock.seconds, screening)
+    with clock.stage(_TOGETHER):
+        stages = _ModelStages(config, windows, _dropped(screening))
+        student = stages.student()
+        pairs = [(teacher.name, *stages.teacher(teacher, student)) for teacher in teachers]
+        made = run_stages(_TOGETHER, list(stages.by_folder.values()))
+    of_teachers = tuple(
+        PreparedTeacher(name, made[tokens].artifact, made[alignments].artifact) for name, tokens, alignments in pairs
+    )
+    thread_seconds = {stage.title: round(one.seconds, 2) for stage, one in made.items()}
+    return Prepared(windows, made[student].artifact, of_teachers, clock.seconds, thread_seconds, screening)
 
 
 def _dropped(screening: Artifact | None) -> np.ndarray:
     return np.empty(0, dtype=np.uint64) if screening is None else dropped_windows(screening)
 
 
-def _prepare_teacher(
-    config: RunConfig, student: Prepared, tokenizer: Tokenizer, name: str, clock: "_Clock"
-) -> PreparedTeacher:
-    sources = frozenset(part.name for part in corpus_of(config).parts if part.is_read_by(name))
-    with clock.stage(f"tokens {name}"):
-        tokens = build_tokens(config, student.windows, tokenizer, name, sources, _dropped(student.screening))
-    vocabularies = (tokenizer_of(config.student).vocabulary, tokenizer.vocabulary)
-    with clock.stage(f"alignment {name}"):
-        alignments = build_alignments(config, student.student_tokens, tokens, vocabularies, name)
-    return PreparedTeacher(name, tokens, alignments)
+def _seen_from_all_nodes(config: RunConfig) -> RunConfig:
+    """With a workspace that is the same folder for processes that were started elsewhere."""
+    if config.prepare.runner != "ray":
+        return config
+    return config.model_copy(update={"workspace": config.workspace.absolute()})
+
+
+@dataclass
+class _ModelStages:
+    """The stages that read the windows, each once: two models with the same tokenizer share their tokens."""
+
+    config: RunConfig
+    windows: Artifact
+    dropped: np.ndarray
+    by_folder: dict[Path, ShardStage] = field(default_factory=dict)
+
+    def student(self) -> ShardStage:
+        """The stage of the student's tokens, of all sources."""
+        return self._tokens(self.config.student, "student", lambda _source: True)
+
+    def teacher(self, teacher: TeacherConfig, student: ShardStage) -> tuple[ShardStage, ShardStage]:
+        """The stages of a teacher's tokens and of their alignment with the student's."""
+        vocabularies = tokenizer_of(self.config.student).vocabulary, tokenizer_of(teacher).vocabulary
+        tokens = self._tokens(teacher, teacher.name, lambda source: source.is_read_by(teacher.name))
+        return tokens, self._once(alignments_stage(self.config, student, tokens, vocabularies, teacher.name))
+
+    def _tokens(self, model: ModelConfig, name: str, is_read: Callable[[SourceConfig], bool]) -> ShardStage:
+        sources = frozenset(part.name for part in corpus_of(self.config).parts if is_read(part))
+        return self._once(tokens_stage(self.config, self.windows, tokenizer_of(model), name, sources, self.dropped))
+
+    def _once(self, stage: ShardStage) -> ShardStage:
+        return self.by_folder.setdefault(stage.writer.folder, stage)
 
 
 @dataclass(frozen=True)
@@ -116,8 +149,13 @@ class _Clock:
 
 
 def stage_rows(prepared: Prepared) -> list[dict[str, object]]:
-    """One row per stage: how long it took."""
-    return [{"stage": stage, "seconds": seconds} for stage, seconds in prepared.seconds.items()]
+    """One row per stage: how long it took, and what its parts took of the threads that they shared."""
+    rows: list[dict[str, object]] = []
+    for stage, seconds in prepared.seconds.items():
+        rows.append({"stage": stage, "seconds": seconds, "thread seconds": ""})
+        parts = prepared.thread_seconds.items() if stage == _TOGETHER else ()
+        rows += [{"stage": f"  {part}", "seconds": "", "thread seconds": spent} for part, spent in parts]
+    return rows
 
 
 def alignment_rows(prepared: Prepared) -> list[dict[str, object]]:

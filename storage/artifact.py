@@ -98,6 +98,12 @@ class ArtifactSpec:
         """The name of the artifact's folder."""
         return fingerprint([self.kind, self.algorithm_version, {**self.inputs, **self.upstream}])
 
+    def makes_the_shards_of(self, other: "ArtifactSpec | Manifest") -> bool:
+        """Whether shards with one key are equal in both: they differ at most in what they are made from."""
+        return (self.kind, self.algorithm_version) == (other.kind, other.algorithm_version) and dict(
+            self.inputs
+        ) == dict(other.inputs)
+
 
 def damage(folder: Path, entry: FileEntry, fresh: bool = False) -> str | None:
     """What is wrong with a file of an artifact, or None; `fresh` reads the file even if its digest is remembered."""
@@ -170,11 +176,6 @@ class Found:
     def path(self) -> Path:
         """Where it is."""
         return self.folder / self.entry.name
-
-
-def _made_alike(manifest: Manifest, spec: ArtifactSpec) -> bool:
-    made = (manifest.kind, manifest.algorithm_version, manifest.inputs)
-    return made == (spec.kind, spec.algorithm_version, dict(spec.inputs))
 
 
 def _readable_manifest(folder: Path) -> Manifest | None:
@@ -252,7 +253,7 @@ class ArtifactWriter:
         found = {}
         for path in sorted(self.shelf.rglob(MANIFEST_NAME)) if self.shelf and self.spec.upstream else ():
             manifest = _readable_manifest(path.parent)
-            if manifest is not None and _made_alike(manifest, self.spec):
+            if manifest is not None and self.spec.makes_the_shards_of(manifest):
                 found.update({entry.key: Found(path.parent, entry) for entry in manifest.files})
         return found
 

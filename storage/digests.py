@@ -13,10 +13,10 @@ from typing import Any
 
 from storage.hashing import file_checksum, fingerprint
 
-_TABLE = """CREATE TABLE IF NOT EXISTS file_digests
+_TABLE = """CREATE TABLE IF NOT EXISTS file_checksums
 (path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, inode TEXT, digest TEXT)"""
-_INSERT = "INSERT OR REPLACE INTO file_digests VALUES (?, ?, ?, ?, ?, ?)"
-_SELECT = "SELECT digest FROM file_digests WHERE (path, size, mtime_ns, ctime_ns, inode) = (?, ?, ?, ?, ?)"
+_INSERT = "INSERT OR REPLACE INTO file_checksums VALUES (?, ?, ?, ?, ?, ?)"
+_SELECT = "SELECT digest FROM file_checksums WHERE (path, size, mtime_ns, ctime_ns, inode) = (?, ?, ?, ?, ?)"
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 

@@ -1,6 +1,5 @@
 """Finding files: paths, folders, globs and fsspec URLs, each file with a digest that changes with its bytes."""
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import fsspec
 
 from storage.digests import file_digest
-from storage.hashing import BLOCK_BYTES, fingerprint
+from storage.hashing import fingerprint, stream_checksum
 
 # How filesystems name what changes with a file's bytes, the hashes of the content first.
 _CHECKSUMS = ("md5Hash", "Content-MD5", "Digest", "blob_id", "sha", "hex", "CRC", "ETag", "etag")
@@ -84,12 +83,5 @@ def _remote_digest(filesystem: Any, path: str, stamps: tuple[str, ...]) -> str:
     for stamp in stamps:
         if info.get(stamp):
             return fingerprint([stamp, str(info[stamp]), info.get("size")])
-    return _checksum(filesystem, path)
-
-
-def _checksum(filesystem: Any, path: str) -> str:
-    digest = hashlib.blake2b(digest_size=16)
     with filesystem.open(path, "rb") as file:
-        while block := file.read(BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+        return stream_checksum(file)

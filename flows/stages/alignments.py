@@ -1,5 +1,6 @@
 """Token ids of student and teacher -> chunks, one artifact per pair."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -7,12 +8,12 @@ import pyarrow as pa
 
 from flows.config import RunConfig
 from flows.progress import Advance
-from flows.runners import runner_of
 from flows.sharding import ShardContent, ShardStage
 from storage.alignments import KIND, alignments_table
-from storage.artifact import Artifact, ArtifactSpec, ArtifactWriter
+from storage.artifact import ArtifactSpec, ArtifactWriter, read_table, shard_name
 from storage.columns import from_list_column
 from storage.hashing import fingerprint
+from storage.manifest import FileEntry
 from storage.workspace import Workspace
 from xtoken_core.align import AlignmentBatch, Segments, align_batch
 from xtoken_core.ragged import Ragged, offsets_of
@@ -21,31 +22,40 @@ from xtoken_core.vocabulary import Vocabulary
 ALGORITHM_VERSION = 3
 
 
-def build_alignments(
-    config: RunConfig, student: Artifact, teacher: Artifact, vocabularies: tuple[Vocabulary, Vocabulary], name: str
-) -> Artifact:
-    """Align two tokens artifacts of the same windows; `vocabularies` are the student's and the teacher's."""
+def alignments_stage(
+    config: RunConfig, student: ShardStage, teacher: ShardStage, vocabularies: tuple[Vocabulary, Vocabulary], name: str
+) -> ShardStage:
+    """The stage that aligns the tokens of two stages; `vocabularies` are the student's and the teacher's."""
     inputs = {"student": vocabularies[0].fingerprint, "teacher": vocabularies[1].fingerprint}
-    upstream = {"student_tokens": student.manifest.fingerprint, "teacher_tokens": teacher.manifest.fingerprint}
+    folders = student.writer.folder, teacher.writer.folder
+    upstream = {
+        "student_tokens": student.writer.spec.fingerprint,
+        "teacher_tokens": teacher.writer.spec.fingerprint,
+    }
     spec = ArtifactSpec(KIND, ALGORITHM_VERSION, inputs, upstream)
     workspace = Workspace(config.workspace)
     folder = workspace.alignments(spec, name)
-    pairs = list(zip(student.manifest.shards, teacher.manifest.shards, strict=True))
 
     def make(index: int, advance: Advance) -> ShardContent:
-        content = _align(student.table(index), teacher.table(index), *vocabularies)
+        ours, theirs = (read_table(folder / shard_name(index)) for folder in folders)
+        content = _align(ours, theirs, *vocabularies)
         advance(content.table.num_rows)
         return content
 
-    stage = ShardStage(
+    return ShardStage(
         title=f"alignment {name}",
         writer=ArtifactWriter(folder, spec, workspace.shelf(folder)),
-        keys=[fingerprint([ours.checksum, theirs.checksum]) for ours, theirs in pairs],
-        units=[shard.rows for shard in student.manifest.shards],
+        units=student.units,
+        key=_key,
         make=make,
-        runner=runner_of(config.prepare),
+        after=(student, teacher),
+        runner=student.runner,
     )
-    return stage.run()
+
+
+def _key(_index: int, entries: Sequence[FileEntry]) -> str:
+    ours, theirs = (entries[0], entries[-1])  # one stage where both have the same tokens
+    return fingerprint([ours.checksum, theirs.checksum])
 
 
 def _align(

@@ -49,8 +49,8 @@ def build_cache(config: RunConfig, teacher: TeacherConfig, tokenizer: Tokenizer,
     stage = ShardStage(
         title=f"cache {teacher.name}",
         writer=ArtifactWriter(folder, spec, workspace.shelf(folder)),
-        keys=[shard.checksum for shard in tokens.manifest.shards],
         units=[int(shard.stats["tokens"]) for shard in tokens.manifest.shards],
+        key=lambda index, _: tokens.manifest.shards[index].checksum,
         make=make,
         summarise=lambda entries: _summarise(entries) | forward.origin,
     )

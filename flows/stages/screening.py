@@ -61,8 +61,8 @@ def build_screening(config: RunConfig, windows: Artifact) -> Artifact | None:
     stage = ShardStage(
         title="screening",
         writer=writer,
-        keys=[_key(windows, index) for index in range(len(windows))],
         units=[shard.rows for shard in shards],
+        key=lambda index, _: _key(windows, index),
         make=make,
         conclude=conclude,
         runner=runner_of(config.prepare),

@@ -37,20 +37,20 @@ class _Method:
     rows: Callable[[pa.Table], EncodedRows]
 
 
-def build_tokens(
+def tokens_stage(
     config: RunConfig,
     windows: Artifact,
     tokenizer: Tokenizer,
     name: str,
     sources: frozenset[str],
     dropped: np.ndarray,
-) -> Artifact:
-    """Encode every window of these sources by itself; `name` is who asks, for the log.
+) -> ShardStage:
+    """The stage that encodes every window of these sources by itself; `name` is who asks, for the log.
 
     Windows of other sources and those that are `dropped` (ids, uint64) have rows without tokens, so that all artifacts
     keep the order of the windows. The vocabulary is stored too, so that whoever looks at the tokens can spell them.
 
-    Raises:
+    Raises, when it runs:
         ChatError: if there are chats to encode and the tokenizer has no chat template.
     """
     methods = _leaving_out(dropped, windows, _methods(config, windows, tokenizer, sources))
@@ -68,15 +68,14 @@ def build_tokens(
         advance(table.num_rows)
         return content
 
-    stage = ShardStage(
+    return ShardStage(
         title=f"tokens {name}",
         writer=ArtifactWriter(folder, spec, workspace.shelf(folder)),
-        keys=[f"{method.name}/{shard.checksum}" for shard, method in zip(shards, methods, strict=True)],
         units=[shard.rows for shard in shards],
+        key=lambda index, _: f"{methods[index].name}/{shards[index].checksum}",
         make=make,
         runner=runner_of(config.prepare),
     )
-    return stage.run()
 
 
 def _methods(config: RunConfig, windows: Artifact, tokenizer: Tokenizer, sources: frozenset[str]) -> list[_Method]:

@@ -20,6 +20,7 @@ from flows.config_files import load_config
 from flows.prepare import Prepared, prepare
 from storage.artifact import Artifact
 from storage.columns import from_list_column
+from trainer.ray_session import ensure_ray
 from xtoken_core.align import ChunkKind
 from xtoken_core.chats import ChatError
 from xtoken_core.ragged import Ragged
@@ -252,6 +253,30 @@ class TestRunners:
         self, inputs: FlowInputs, tmp_path: Path, ray_session: None, expected: list[dict[str, bytes]]
     ) -> None:
         assert outcome(prepare(inputs.config(tmp_path, prepare={"runner": "ray"}))) == expected
+
+    def test_a_relative_workspace_is_the_same_folder_for_workers_that_were_started_elsewhere(
+        self,
+        inputs: FlowInputs,
+        tmp_path: Path,
+        ray_session: None,
+        expected: list[dict[str, bytes]],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        ensure_ray()
+        monkeypatch.chdir(tmp_path)
+        assert outcome(prepare(inputs.config(Path("here"), prepare={"runner": "ray"}))) == expected
+        assert [path.name for path in tmp_path.iterdir()] == ["here"]
+
+    def test_ray_is_not_started_where_nothing_is_missing(
+        self, inputs: FlowInputs, tmp_path: Path, prefect_server: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        prepare(inputs.config(tmp_path))
+
+        def refuse() -> None:
+            raise AssertionError("Ray was started")
+
+        monkeypatch.setattr("flows.ray_runner.ensure_ray", refuse)
+        prepare(inputs.config(tmp_path, prepare={"runner": "ray"}))
 
     def test_an_error_on_ray_is_the_error_itself(
         self, inputs: FlowInputs, tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch

@@ -174,7 +174,7 @@ def occupied(memory: Path) -> None:
 def of_another_shape(memory: Path) -> None:
     memory.mkdir()
     connection = sqlite3.connect(memory / "digests.sqlite")
-    connection.execute("CREATE TABLE file_digests (unknown TEXT)")
+    connection.execute("CREATE TABLE file_checksums (unknown TEXT)")
     connection.close()
 
 

@@ -6,7 +6,6 @@ project and a mark for gigatoken: rows in which it found one are encoded by `tok
 """
 
 import logging
-import threading
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
@@ -75,7 +74,7 @@ class TokenizersEncoder:
 
 @dataclass(frozen=True, eq=False)
 class GigatokenEncoder:
-    """gigatoken in place of one tokenizer, each thread with an instance of its own.
+    """gigatoken in place of one tokenizer, an instance for each call that is under way.
 
     prefix, suffix: the ids (int32) that the tokenizer's template puts around every text.
     is_mark: bool [V], ids that gigatoken finds in a text and `tokenizers` does not.
@@ -86,7 +85,7 @@ class GigatokenEncoder:
     prefix: np.ndarray
     suffix: np.ndarray
     is_mark: np.ndarray
-    _local: threading.local = field(default_factory=threading.local, compare=False, repr=False)
+    _idle: list["_Instance"] = field(default_factory=list, compare=False, repr=False)
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> Self:
@@ -140,17 +139,21 @@ class GigatokenEncoder:
         return Ragged(values, offsets)
 
     def _encode(self, texts: Ragged) -> Ragged:
-        layout = self._instance(len(texts.values)).encode_batch(as_awkward(texts), parallel=False).layout
-        offsets = np.asarray(layout.offsets.data)
-        return Ragged(np.asarray(layout.content.data).astype(np.int32), offsets.astype(np.int64))
+        instance = self._idle.pop() if self._idle else _Instance(_load(self.definition))
+        layout = instance.gigatoken.encode_batch(as_awkward(texts), parallel=False).layout
+        instance.spent += len(texts.values)
+        if instance.spent < _BYTES_PER_INSTANCE:
+            self._idle.append(instance)
+        ids, offsets = np.asarray(layout.content.data), np.asarray(layout.offsets.data)
+        return Ragged(ids.view(np.int32), offsets.astype(np.int64))
 
-    def _instance(self, n_bytes: int) -> Any:
-        """This thread's gigatoken."""
-        spent = getattr(self._local, "spent", _BYTES_PER_INSTANCE)
-        if spent >= _BYTES_PER_INSTANCE:
-            self._local.instance, spent = _load(self.definition), 0
-        self._local.spent = spent + n_bytes
-        return self._local.instance
+
+@dataclass(eq=False)
+class _Instance:
+    """A loaded gigatoken. spent: the bytes of text that it has seen."""
+
+    gigatoken: Any
+    spent: int = 0
 
 
 def make_encoder(tokenizer: Tokenizer) -> Encoder:

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
 
+import gigatoken
 import numpy as np
 import pytest
 from fakes import reproducible
@@ -97,15 +98,24 @@ def test_threads_and_copies_in_other_processes_agree(tokenizer: Tokenizer, encod
             assert_same(ids, expected)
 
 
-def test_an_instance_is_replaced_when_it_has_read_much(byte_bpe: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It remembers every word, so that its memory would grow with the corpus."""
-    monkeypatch.setattr("xtoken_core.tokenizer.encoders._BYTES_PER_INSTANCE", 1000)
-    encoder = GigatokenEncoder.of(byte_bpe)
-    instances: list[Any] = []
-    for _ in range(3):
+@pytest.mark.parametrize(("limit", "loads"), [(1000, [2, 2, 3, 3]), (1 << 20, [1, 1, 1, 1])])
+def test_an_instance_is_replaced_when_it_has_read_much(
+    byte_bpe: Tokenizer, monkeypatch: pytest.MonkeyPatch, limit: int, loads: list[int]
+) -> None:
+    """It remembers every word, so that its memory would grow with the corpus. The proof is more than 1000 bytes."""
+    loaded: list[Any] = []
+
+    def load(definition: str) -> Any:
+        loaded.append(gigatoken.Tokenizer.from_json(definition))
+        return loaded[-1]
+
+    monkeypatch.setattr("xtoken_core.tokenizer.encoders._BYTES_PER_INSTANCE", limit)
+    monkeypatch.setattr("xtoken_core.tokenizer.encoders._load", load)
+    encoder, counts = GigatokenEncoder.of(byte_bpe), []
+    for _ in range(4):
         assert_same(encoder.encode(ragged(["word " * 120])), byte_bpe.encode_batch(["word " * 120]))
-        instances.append(encoder._local.instance)
-    assert instances[0] is not instances[2]
+        counts.append(len(loaded))
+    assert counts == loads
 
 
 class TestRefusal:
