@@ -14,6 +14,7 @@ from threading import Semaphore
 from typing import Any, Protocol, TypeVar
 
 from flows.config import PrepareConfig
+from flows.errors import is_users_to_fix
 from flows.progress import Advance
 from storage.manifest import FileEntry
 
@@ -64,11 +65,22 @@ class Here:
         return 2 * self.workers
 
     def spread(self, work: ShardWork) -> WriteShard:
-        """See `Runner`."""
+        """See `Runner`. After an error that trying again would not mend, shards that wait for a place are not made."""
+        errors: list[Exception] = []
+
+        def make(index: int, advance: Advance) -> Any:
+            if errors:
+                raise errors[0]
+            try:
+                return work.make(index, advance)
+            except Exception as error:
+                if is_users_to_fix(error):
+                    errors.append(error)
+                raise
 
         def write(index: int, key: str, advance: Advance) -> FileEntry:
             with self._places:
-                content = work.make(index, advance)
+                content = make(index, advance)
             return work.write(index, key, content)
 
         return write
