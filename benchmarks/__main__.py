@@ -44,5 +44,27 @@ def prepare(megabytes: int = 120, student: str | None = None, teacher: str | Non
     run(megabytes, student, teacher)
 
 
+@app.command("projection")
+def projection(
+    student: str | None = None,
+    teacher: str | None = None,
+    golden: str | None = None,
+) -> None:
+    """Build, write and load the projection of a 128k and a 152k vocabulary; compare it with a recorded one."""
+    from benchmarks.projection import run
+
+    run(student, teacher, golden)
+
+
+@app.command("projection-weights")
+def projection_weights(
+    megabytes: int = 20, student: str | None = None, teacher: str | None = None, embeddings: str | None = None
+) -> None:
+    """Which weights of the projection's rules predict the teacher's next token best. Minutes."""
+    from benchmarks.projection_weights import run
+
+    run(megabytes, student, teacher, embeddings)
+
+
 if __name__ == "__main__":
     app()

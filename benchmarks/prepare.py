@@ -57,7 +57,7 @@ def _write_corpus(folder: Path, wanted: int) -> dict[str, int]:
     folder.mkdir()
     files = [(folder / f"part-{i}.jsonl").open("w", encoding="utf-8") for i in range(_FILES)]
     n_bytes = n_documents = 0
-    for text in _texts():
+    for text in installed_texts():
         files[n_documents % _FILES].write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
         n_bytes, n_documents = n_bytes + len(text.encode()), n_documents + 1
         if n_bytes >= wanted:
@@ -67,7 +67,7 @@ def _write_corpus(folder: Path, wanted: int) -> dict[str, int]:
     return {"bytes": n_bytes, "documents": n_documents}
 
 
-def _texts() -> Iterator[str]:
+def installed_texts() -> Iterator[str]:
     seen: set[bytes] = set()
     for place in ("purelib", "stdlib"):
         for path in sorted(Path(sysconfig.get_paths()[place]).rglob("*")):

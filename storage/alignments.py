@@ -1,5 +1,6 @@
 """Alignments <-> rows of an alignment shard."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
@@ -7,6 +8,7 @@ import pyarrow as pa
 from storage.columns import from_list_column, to_list_array
 from storage.schemas import ALIGNMENTS
 from xtoken_core.align import AlignmentBatch
+from xtoken_core.projection import PairCounts, count_pairs
 
 KIND = "alignments"
 
@@ -39,3 +41,15 @@ def alignment_of(table: pa.Table) -> AlignmentBatch:
     columns: dict[str, Any] = {name: from_list_column(table[name]) for name in ragged}
     columns |= {name: table[name].to_numpy() for name in plain}
     return AlignmentBatch(**columns)
+
+
+def cooccurrence_of(tables: Iterable[pa.Table]) -> PairCounts:
+    """How often student and teacher tokens begin the same chunks, over the shards that `tables` yields one by one.
+
+    Leave held-out windows out of the tables: what is counted here goes into what is trained.
+    """
+    counts = PairCounts.none()
+    for table in tables:
+        ids = (from_list_column(table[name]) for name in ("student_ids", "teacher_ids"))
+        counts = counts.plus(count_pairs(alignment_of(table), *ids))
+    return counts

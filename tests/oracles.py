@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from xtoken_core.align import AlignmentBatch, ChunkKind
 from xtoken_core.ragged import Ragged
-from xtoken_core.tokenizer import Tokenizer
-from xtoken_core.vocabulary import TokenKind, Vocabulary
+from xtoken_core.vocabulary import Vocabulary
 
 
 def common_boundaries(student: Sequence[bytes], teacher: Sequence[bytes]) -> list[tuple[int, int]]:
@@ -39,48 +38,6 @@ def longest_proper_prefix(vocabulary: Vocabulary, token_id: int) -> int:
     prefixes = [(-len(spelled), other) for other, spelled in others if spelled and len(spelled) < len(token)]
     found = [pair for pair in prefixes if token.startswith(vocabulary.token_bytes(pair[1]))]
     return min(found)[1] if found else -1
-
-
-def projection_rows(student: Tokenizer, teacher: Tokenizer, top_k: int, max_pieces: int) -> list[dict[int, float]]:
-    """Teacher id -> weight for every student id, by the rules one token at a time."""
-    rows: list[dict[int, float]] = [{} for _ in range(student.vocabulary.size)]
-    for whole in _text_ids(student.vocabulary):
-        for piece, weight in _pieces(student.vocabulary.token_bytes(whole), teacher, max_pieces):
-            rows[whole][piece] = rows[whole].get(piece, 0) + weight
-    for whole in _text_ids(teacher.vocabulary):
-        for piece, weight in _pieces(teacher.vocabulary.token_bytes(whole), student, max_pieces):
-            rows[piece][whole] = rows[piece].get(whole, 0) + weight
-    for token, i in student.id_of.items():
-        if token in teacher.id_of:
-            rows[i] = {teacher.id_of[token]: 1.0}
-    return [_cut(row, top_k) for row in rows]
-
-
-def _text_ids(vocabulary: Vocabulary) -> list[int]:
-    return [i for i in range(vocabulary.size) if vocabulary.kind[i] == TokenKind.TEXT]
-
-
-def _pieces(token: bytes, other: Tokenizer, max_pieces: int) -> list[tuple[int, float]]:
-    try:
-        ids = other.encode_plain([token.decode()]).values.tolist()
-    except UnicodeDecodeError:
-        ids = _greedy(token, other.id_of)
-    weights = [0.9 * 0.1**i for i in range(len(ids))][:max_pieces]
-    return [(piece, weight / sum(weights)) for piece, weight in zip(ids, weights, strict=False)]
-
-
-def _greedy(token: bytes, id_of: dict[bytes, int]) -> list[int]:
-    if not token:
-        return []
-    longest = next((token[:n] for n in range(len(token), 0, -1) if token[:n] in id_of), None)
-    if longest is None:
-        return _greedy(token[1:], id_of)
-    return [id_of[longest], *_greedy(token[len(longest) :], id_of)]
-
-
-def _cut(row: dict[int, float], top_k: int) -> dict[int, float]:
-    kept = sorted(row.items(), key=lambda entry: (-entry[1], entry[0]))[:top_k]
-    return {teacher_id: weight / sum(w for _, w in kept) for teacher_id, weight in kept}
 
 
 def comparable_positions(batch: AlignmentBatch, loss_mask: Ragged, dummy_prefix: bool) -> list[tuple[int, int, int]]:

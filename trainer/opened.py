@@ -65,7 +65,7 @@ def open_job(job: TrainJob) -> OpenedJob:
         vocabulary=vocabulary,
         windows=windows,
         mixture=mixture_of(student, windows, job.source_weights),
-        teachers=tuple(TeacherData.open(inputs, student) for inputs in job.teachers),
+        teachers=tuple(TeacherData.open(inputs, student, vocabulary) for inputs in job.teachers),
         heldout=open_heldout(student, vocabulary, max_length, job.settings.micro_batch_windows),
     )
     _require_training_windows(opened)

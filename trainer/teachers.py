@@ -106,23 +106,25 @@ class TeacherData:
     projection: Projection | None
 
     @classmethod
-    def open(cls, inputs: TeacherInputs, student: StudentWindows) -> "TeacherData":
+    def open(cls, inputs: TeacherInputs, student: StudentWindows, student_vocabulary: Vocabulary) -> "TeacherData":
         """Open the teacher's artifacts, checked.
 
         Raises:
-            ArtifactError: if one is missing or damaged, or belongs to other windows.
+            ArtifactError: if one is missing or damaged, or belongs to other windows or other vocabularies.
             DataError: if the loss needs more than the cache holds.
         """
         alignments = tables_of(open_artifact(inputs.alignments, ALIGNMENTS_KIND))
         cache = open_artifact(inputs.cache, CACHE_KIND)
         require_same_windows(alignments, student.tables)
+        vocabulary = load_vocabulary(inputs.vocabulary)
+        both = student_vocabulary, vocabulary
         data = cls(
             inputs=inputs,
             student=student,
-            vocabulary=load_vocabulary(inputs.vocabulary),
+            vocabulary=vocabulary,
             alignments=alignments,
             cache=CacheShards.of(cache),
-            projection=None if inputs.projection is None else load_projection(inputs.projection),
+            projection=None if inputs.projection is None else load_projection(inputs.projection, *both),
         )
         data._require_enough_for_loss()
         return data

@@ -10,11 +10,16 @@ from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito's palette, told apart with every common colour vision; the page defines a lighter set for dark mode.
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 _INK = "#1b1f24"
 _GRID = "#c9ced4"
+PARTS = (SERIES[0], SERIES[3], SERIES[1], SERIES[2], _INK)  # of a whole; the last one is what is missing
+_MANY = 16  # labels below an axis, beyond which they are set smaller
+_DARKEST = 0.55  # of a colour behind text that must be read, in light and dark
 _PAGE_COLOURS = {
     _INK: "currentColor",
     _GRID: "var(--grid)",
@@ -71,7 +76,7 @@ def bar_plot(labels: Sequence[str], groups: Mapping[str, Sequence[float]], x_lab
         for i, (name, heights) in enumerate(groups.items()):
             shift = (i - (len(groups) - 1) / 2) * width
             axes.bar(places + shift, heights, width * 0.94, color=SERIES[i % len(SERIES)], label=name)
-        axes.set_xticks(places, labels)
+        axes.set_xticks(places, labels, fontsize=8 if len(labels) > _MANY else None)
         axes.set_yscale("log")
         axes.set_ylim(bottom=0.5)  # one of a kind is still a bar
         axes.yaxis.set_major_formatter("{x:,.0f}")
@@ -89,8 +94,50 @@ def counted_bars(counts: Mapping[str, int], x_label: str) -> Figure:
         bars = axes.barh(list(counts), list(counts.values()), 0.7, color=SERIES[0])
         axes.bar_label(bars, [f"{count:,} ({count / total:.1%})" for count in counts.values()], padding=5)
         axes.invert_yaxis()
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.margins(x=0.25)
         axes.grid(visible=False)
+        return figure
+
+
+def share_bars(rows: Mapping[str, Sequence[int]], parts: Sequence[str]) -> Figure:
+    """One bar per row, all of one length, cut by the shares of its `parts`; behind each what it has in all."""
+    with rc_context(_STYLE):
+        figure, axes = _axes("", "", height=1.1 + 0.36 * len(rows))
+        totals = np.array([max(sum(row), 1) for row in rows.values()])
+        left = np.zeros(len(rows))
+        for i, part in enumerate(parts):
+            width = np.array([row[i] for row in rows.values()]) / totals
+            if width.any():
+                axes.barh(list(rows), width, 0.7, left, color=PARTS[i], label=part)
+            left += width
+        for place, row in enumerate(rows.values()):
+            axes.text(1.01, place, f"{sum(row):,}", va="center")
+        axes.set_xlim(0, 1)
+        axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+        axes.invert_yaxis()
+        axes.grid(visible=False)
+        figure.legend(loc="outside upper left", ncols=len(parts), columnspacing=1.2, handlelength=1.0)
+        return figure
+
+
+def heat_map(names: Sequence[str], shares: np.ndarray) -> Figure:
+    """A square of `shares` (float64 [n, n], from 0 to 1) with rows and columns named alike, the darker the larger."""
+    size = len(names)
+    with rc_context(_STYLE | {"font.size": 9 if size <= 8 else 7}):
+        figure, axes = _axes("", "", height=1.2 + 0.42 * size)
+        for (row, column), share in np.ndenumerate(shares):
+            place = (column - 0.5, row - 0.5)
+            axes.add_patch(Rectangle(place, 1, 1, facecolor=SERIES[0], alpha=_DARKEST * share, linewidth=0))
+            axes.text(column, row, f"{share:.0%}", ha="center", va="center")
+        axes.set_xlim(-0.5, size - 0.5)
+        axes.set_ylim(size - 0.5, -0.5)
+        axes.set_xticks(range(size), names, rotation=40, ha="left", rotation_mode="anchor")
+        axes.set_yticks(range(size), names)
+        axes.tick_params(length=0, labeltop=True, labelbottom=False)
+        axes.grid(visible=False)
+        axes.spines[:].set_visible(False)
         return figure
 
 

@@ -1,23 +1,20 @@
 """Two tokenizers -> the projection between their vocabularies, with its audit."""
 
-import json
 import logging
-from dataclasses import asdict
-from typing import Any
 
-from flows.config import RunConfig
-from flows.report.audit import audit_html
+from flows.config import ProjectionConfig, RunConfig
+from flows.report.audit import audit_html, audit_json
 from flows.resolve import tokenizer_fingerprint
 from storage.artifact import Artifact, ArtifactSpec, ArtifactWriter
 from storage.lock import artifact_lock
 from storage.projections import KIND, TABLE, TENSORS, projection_bytes, projection_table
 from storage.workspace import Workspace
-from xtoken_core.projection import ProjectionSettings, audit, build_projection
+from xtoken_core.projection import ProjectionSettings, SplitSettings, audit, build_projection
 from xtoken_core.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 
-ALGORITHM_VERSION = 2
+ALGORITHM_VERSION = 3
 AUDIT_JSON = "audit.json"
 AUDIT_HTML = "audit.html"
 
@@ -40,15 +37,19 @@ def build_projection_artifact(config: RunConfig, student: Tokenizer, teacher: To
 
 
 def _build(writer: ArtifactWriter, config: RunConfig, student: Tokenizer, teacher: Tokenizer, name: str) -> Artifact:
-    projection = build_projection(student, teacher, ProjectionSettings(**config.projection.model_dump()))
-    found: dict[str, Any] = asdict(audit(projection, student.vocabulary, teacher.vocabulary))
+    projection = build_projection(student, teacher, _settings(config.projection))
+    found = audit(projection, student.vocabulary, teacher.vocabulary)
     key = writer.spec.fingerprint
     entries = [
-        writer.write_bytes(TENSORS, key, projection_bytes(projection)),
+        writer.write_bytes(TENSORS, key, projection_bytes(projection, student.vocabulary, teacher.vocabulary)),
         writer.write_table(TABLE, key, projection_table(projection, student.vocabulary, teacher.vocabulary)),
-        writer.write_bytes(AUDIT_JSON, key, json.dumps(found, indent=1, ensure_ascii=False, default=str).encode()),
-        writer.write_bytes(AUDIT_HTML, key, audit_html(found, teacher.vocabulary.size).encode()),
+        writer.write_bytes(AUDIT_JSON, key, audit_json(found)),
+        writer.write_bytes(AUDIT_HTML, key, audit_html(found).encode()),
     ]
-    counts = {key: value for key, value in found.items() if isinstance(value, int | float)}
     logger.info("projection %s: made in %s", name, writer.folder)
-    return writer.finish(entries, counts)
+    return writer.finish(entries, found.stats())
+
+
+def _settings(config: ProjectionConfig) -> ProjectionSettings:
+    split = SplitSettings(max_pieces=config.max_pieces, reverse=float(config.reverse))
+    return ProjectionSettings(top_k=config.top_k, split=split)

@@ -3,14 +3,12 @@
 import math
 import struct
 from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from pages import Page
 from small_workspace import TEXTS, SmallWorkspace, make_workspace
 
-from flows.report.audit import audit_html
 from flows.report.chunks import ShownChunk as Chunk
 from flows.report.chunks import ShownToken
 from flows.report.examples import STRETCH, AlignedExample, aligned_examples
@@ -20,7 +18,6 @@ from flows.report.run import Curve, RunReport, Table, curve_figure, headline, re
 from flows.report.tokens import shown_bytes
 from storage.artifact import Artifact
 from xtoken_core.chunk_sizes import LONGEST, ChunkSizes
-from xtoken_core.projection import ProjectionSettings, audit, build_projection
 from xtoken_core.tokenizer import Tokenizer
 
 
@@ -184,18 +181,6 @@ def test_the_curves_are_a_picture_of_their_own(report: RunReport) -> None:
     assert data.startswith(b"\x89PNG\r\n")
     assert width > height > 300
     assert data == curve_figure(report)
-
-
-def test_the_audit_page_shows_counts_and_examples(byte_bpe: Tokenizer, mistral_v1: Tokenizer) -> None:
-    student, teacher = byte_bpe.vocabulary, mistral_v1.vocabulary
-    found = audit(build_projection(byte_bpe, mistral_v1, ProjectionSettings()), student, teacher)
-    page = Page(audit_html(asdict(found), teacher.size))
-    assert page.outside == []
-    assert page.elements["tr"] == 1 + len(found.examples)
-    assert f"{found.rows_exact:,} ({found.rows_exact / student.size:.1%})" in page.text
-    assert f"{found.overlap:,}" in page.text
-    assert f"a student of {student.size:,} token ids to a teacher of {teacher.size:,}" in page.text
-    assert found.examples[0].student_text in page.text
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from typing import Self
 import numpy as np
 import torch
 
+from xtoken_core.prefix_atoms import PrefixAtoms
 from xtoken_core.prefix_compiled import cell_masses
 from xtoken_core.prefix_order import PrefixOrder
-from xtoken_core.roles import paired_roles
 from xtoken_core.topk.records import Records
 from xtoken_core.vocabulary import Vocabulary
 
@@ -57,12 +57,9 @@ class PrefixCells:
     @classmethod
     def between(cls, student: Vocabulary, teacher: Vocabulary) -> Self:
         """For records of `teacher` and a student with the vocabulary `student`."""
-        student_roles, teacher_roles = paired_roles(student, teacher)
-        canonical, atom = student.canonical.copy(), _text_atoms(student, teacher)
-        for mask in np.unique(student_roles[student_roles > 0]):
-            paired = np.flatnonzero(student_roles == mask)
-            canonical[paired] = atom[teacher_roles == mask] = paired[0]
-        return cls(atom, teacher.canonical, teacher.prefix_parent, PrefixOrder.of(student, canonical))
+        atoms = PrefixAtoms.between(student, teacher)
+        order = PrefixOrder.of(student, atoms.canonical)
+        return cls(atoms.atom, teacher.canonical, teacher.prefix_parent, order)
 
     def of(self, records: Records) -> CellBatch:
         """The cells of each record. Releases the interpreter's lock for most of its time.
@@ -80,10 +77,3 @@ class PrefixCells:
         with np.errstate(divide="ignore"):  # an empty cell has the logarithm -inf
             logmass = np.log(teacher_mass / teacher_mass.sum(axis=1, keepdims=True)).astype(np.float32)
         return CellBatch(torch.from_numpy(logmass), torch.from_numpy(student_cell))
-
-
-def _text_atoms(student: Vocabulary, teacher: Vocabulary) -> np.ndarray:
-    atoms = np.full(teacher.size, -1, dtype=np.int32)
-    for spelled, teacher_id in teacher.lookup.items():
-        atoms[teacher_id] = student.lookup.get(spelled, -1)
-    return atoms[teacher.canonical]

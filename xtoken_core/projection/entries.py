@@ -1,12 +1,12 @@
-"""Entries of a sparse matrix in coordinate form, and their way into rows of fixed width."""
+"""Entries of a sparse matrix in coordinate form."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 
-from xtoken_core.projection.matrix import Projection, Rule
+from xtoken_core.projection.matrix import Rule
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,14 +26,25 @@ class Entries:
         return cls(student, teacher, weight, np.full(len(student), rule, dtype=np.int8))
 
     @classmethod
+    def of_pairs(cls, pairs: Iterable[tuple[int, int]], rule: Rule) -> Self:
+        """Pairs (student id, teacher id) with weight one."""
+        ids = np.array([*pairs], dtype=np.int64).reshape(-1, 2)
+        return cls.of(ids[:, 0], ids[:, 1], 1.0, rule)
+
+    @classmethod
     def joined(cls, parts: Iterable[Self]) -> Self:
         """All entries of `parts` in a row."""
-        columns = [(part.student, part.teacher, part.weight, part.rule) for part in parts]
+        none = cls.of(np.empty(0), np.empty(0), 1.0, Rule.EMPTY)
+        columns = [(part.student, part.teacher, part.weight, part.rule) for part in (none, *parts)]
         return cls(*(np.concatenate(column) for column in zip(*columns, strict=True)))
 
     def where(self, keep: np.ndarray) -> Self:
         """The entries that `keep` (a mask or positions) selects."""
         return type(self)(self.student[keep], self.teacher[keep], self.weight[keep], self.rule[keep])
+
+    def times(self, factor: float) -> Self:
+        """The same entries with `factor` as heavy weights."""
+        return replace(self, weight=self.weight * factor)
 
     def merged(self) -> Self:
         """One entry per pair of ids: weights summed, the rule being the first in the order of `Rule`."""
@@ -47,21 +58,6 @@ class Entries:
             np.add.reduceat(ordered.weight, first),
             ordered.rule[first],
         )
-
-    def to_rows(self, n_rows: int, k: int) -> Projection:
-        """The k largest entries of each row, then normalised; among equal weights the smaller teacher id."""
-        ordered = self.where(np.lexsort((self.teacher, -self.weight, self.student)))
-        rank = position_in_run(ordered.student)
-        kept, column = ordered.where(rank < k), rank[rank < k]
-        indices = np.full((n_rows, k), -1, dtype=np.int32)
-        weights = np.zeros((n_rows, k), dtype=np.float64)
-        rules = np.full((n_rows, k), Rule.EMPTY, dtype=np.int8)
-        indices[kept.student, column] = kept.teacher
-        weights[kept.student, column] = kept.weight
-        rules[kept.student, column] = kept.rule
-        total = weights.sum(axis=1, keepdims=True)
-        weights /= np.where(total > 0, total, 1)
-        return Projection(indices, weights.astype(np.float32), rules)
 
 
 def run_starts(*keys: np.ndarray) -> np.ndarray:

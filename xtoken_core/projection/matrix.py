@@ -1,4 +1,4 @@
-"""The sparse matrix W from student tokens to teacher tokens, and what it is built by."""
+"""The sparse matrix W from student tokens to teacher tokens."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -7,31 +7,17 @@ import numpy as np
 
 
 class Rule(IntEnum):
-    """Which rule made an entry."""
+    """Which rule made an entry; of several rules that made the same one, the first of these."""
 
     EMPTY = -1  # no entry
     EXACT = 0  # both tokens spell the same bytes
     MULTI_TOKEN = 1  # the teacher's token is a piece of the student's
     REVERSE = 2  # the student's token is a piece of the teacher's
-    SPECIAL = 3  # both are special tokens with the same role
-
-
-@dataclass(frozen=True)
-class ProjectionSettings:
-    """What determines a projection beside its two tokenizers.
-
-    top_k: entries kept of a row. max_pieces: pieces of a split token that get a weight. reverse: whether teacher tokens
-    that are split by the student give entries too. ValueError where top_k or max_pieces is below one.
-    """
-
-    top_k: int = 4
-    max_pieces: int = 4
-    reverse: bool = True
-
-    def __post_init__(self) -> None:
-        for name in ("top_k", "max_pieces"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+    SPECIAL = 3  # both are special tokens with the same role or the same name
+    NAME = 4  # both are special tokens with similar names
+    NEAREST = 5  # the vectors of both tokens lie close together
+    COOCCURRENCE = 6  # both tokens begin the same chunks of a real text
+    IMPORTED = 7  # read from a file that does not say
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,3 +32,8 @@ class Projection:
     indices: np.ndarray
     weights: np.ndarray
     rules: np.ndarray
+
+    @property
+    def empty_rows(self) -> np.ndarray:
+        """The student ids that project to nothing, int64."""
+        return np.flatnonzero((self.indices < 0).all(axis=1))

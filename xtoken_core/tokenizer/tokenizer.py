@@ -72,7 +72,7 @@ class Tokenizer:
 
     @cached_property
     def _plain_backend(self) -> tokenizers.Tokenizer:
-        backend = load_plain_backend(self._definition)
+        backend = load_plain_backend(self._definition, self.backend)
         read_marks_as_text(backend, self.vocabulary)
         return backend
 

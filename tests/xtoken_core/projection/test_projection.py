@@ -2,12 +2,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from oracles import projection_rows
+from fakes import fake_vocabulary
+from oracles_projection import projection_rows
 from real_tokenizers import special, write_byte_bpe, write_tokenizer
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
-from xtoken_core.projection import Projection, ProjectionSettings, Rule, audit, build_projection
+from xtoken_core.projection import NameSettings, Projection, ProjectionSettings, Rule, SplitSettings, build_projection
+from xtoken_core.projection.rules import special_entries
 from xtoken_core.tokenizer import Tokenizer
 from xtoken_core.vocabulary import TokenKind
 
@@ -42,7 +44,9 @@ def test_rows_are_those_made_one_token_at_a_time(
     small: Tokenizer, byte_bpe: Tokenizer, mistral_v1: Tokenizer, top_k: int, max_pieces: int
 ) -> None:
     for student, teacher in ((small, byte_bpe), (byte_bpe, small), (small, mistral_v1)):
-        projection = build_projection(student, teacher, ProjectionSettings(top_k, max_pieces))
+        projection = build_projection(
+            student, teacher, ProjectionSettings(top_k=top_k, split=SplitSettings(max_pieces=max_pieces))
+        )
         expected = projection_rows(student, teacher, top_k, max_pieces)
         for i in np.flatnonzero(student.vocabulary.kind == TokenKind.TEXT).tolist():
             kept = projection.indices[i] >= 0
@@ -61,7 +65,7 @@ def test_every_row_sums_to_one_or_is_empty(mistral_v1: Tokenizer, tekken: Tokeni
     empty = projection.indices < 0
     assert np.array_equal(empty, projection.rules == Rule.EMPTY)
     assert np.array_equal(empty, projection.weights == 0)
-    assert np.array_equal(np.unique(projection.weights.sum(axis=1).round(5)), [0, 1])
+    assert np.array_equal(np.unique(projection.weights.sum(axis=1).round(5)), [1])
     assert (np.diff(projection.weights, axis=1) <= 0).all()
 
 
@@ -86,7 +90,7 @@ def test_the_letter_in_use_is_pinned_and_the_byte_token_follows(mistral_v1: Toke
 def test_weights_of_split_tokens(tmp_path: Path) -> None:
     student = byte_level(tmp_path / "student", ["a b", "ab c", "abc d", "a a"])
     teacher = byte_level(tmp_path / "teacher", ["a b"])
-    projection = build_projection(student, teacher, ProjectionSettings(max_pieces=2, reverse=False))
+    projection = build_projection(student, teacher, ProjectionSettings(split=SplitSettings(max_pieces=2, reverse=0)))
     assert row(projection, student, teacher, "ab") == [("ab", 1.0, Rule.EXACT)]
     assert row(projection, student, teacher, "abc") == [
         ("ab", 0.9091, Rule.MULTI_TOKEN),
@@ -106,7 +110,7 @@ def test_the_reverse_pass_adds_what_a_token_is_a_piece_of(tmp_path: Path) -> Non
         ("xyb", 0.3226, Rule.REVERSE),
         ("y", 0.0323, Rule.MULTI_TOKEN),
     ]
-    forward_only = build_projection(student, teacher, ProjectionSettings(reverse=False))
+    forward_only = build_projection(student, teacher, ProjectionSettings(split=SplitSettings(reverse=0)))
     assert row(forward_only, student, teacher, "xy") == [
         ("x", 0.9091, Rule.MULTI_TOKEN),
         ("y", 0.0909, Rule.MULTI_TOKEN),
@@ -125,7 +129,7 @@ def test_half_a_character_is_split_by_longest_match(tmp_path: Path) -> None:
 def test_a_byte_that_the_teacher_lacks_is_passed_over(tmp_path: Path) -> None:
     student = byte_level(tmp_path / "student", ["Ĥ â"])
     teacher = byte_level(tmp_path / "teacher", [], missing="Ĥ")
-    projection = build_projection(student, teacher, ProjectionSettings(reverse=False))
+    projection = build_projection(student, teacher, ProjectionSettings(split=SplitSettings(reverse=0)))
     assert row(projection, student, teacher, "Ĥâ") == [("â", 1.0, Rule.MULTI_TOKEN)]
 
 
@@ -135,50 +139,34 @@ def test_a_character_that_the_teacher_lacks_is_passed_over(tmp_path: Path) -> No
     backend.normalizer = normalizers.Replace(" ", "▁")
     backend.decoder = decoders.Replace("▁", " ")
     teacher = Tokenizer.load(write_tokenizer(tmp_path / "teacher", backend, {"unk_token": "<unk>"}))
-    projection = build_projection(student, teacher, ProjectionSettings(reverse=False))
+    projection = build_projection(student, teacher, ProjectionSettings(split=SplitSettings(reverse=0)))
     assert row(projection, student, teacher, "abc") == [
         ("a", 0.9091, Rule.MULTI_TOKEN),
         ("c", 0.0909, Rule.MULTI_TOKEN),
     ]
 
 
-def test_special_tokens_by_role_only(tmp_path: Path) -> None:
+def test_special_tokens_by_role_and_by_name(tmp_path: Path) -> None:
     student = byte_level(tmp_path / "student", [], specials=("<s>", "</s>", "<tool>"))
     teacher = byte_level(tmp_path / "teacher", [], specials=("<tool>", "<eos>", "<bos>"))
     projection = build_projection(student, teacher)
     assert row(projection, student, teacher, "<s>") == [("<bos>", 1.0, Rule.SPECIAL)]
     assert row(projection, student, teacher, "</s>") == [("<eos>", 1.0, Rule.SPECIAL)]
-    assert row(projection, student, teacher, "<tool>") == []
+    assert row(projection, student, teacher, "<tool>") == [("<tool>", 1.0, Rule.SPECIAL)]
+    by_name = build_projection(student, teacher, ProjectionSettings(roles=False, names=NameSettings(weight=0)))
+    assert by_name.empty_rows.tolist() == [256, 257, 258]
 
 
-@pytest.mark.parametrize("name", ["top_k", "max_pieces"])
-def test_impossible_settings(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name} is 0; it must be at least 1"):
-        ProjectionSettings(**{name: 0})
+def test_a_name_that_plays_another_role_is_taken() -> None:
+    student = fake_vocabulary(["<end>", "<stop>", "<sep>", "<only>"], {"eos": 0})
+    teacher = fake_vocabulary(["<sep>", "<stop>", b"<only>"], {"eos": 1})
+    found = special_entries(student, teacher)
+    assert [*zip(found.student.tolist(), found.teacher.tolist(), strict=True)] == [(0, 1), (2, 0)]
 
 
-def test_the_audit_counts_every_row_once(mistral_v1: Tokenizer, byte_bpe: Tokenizer) -> None:
-    report = audit(build_projection(mistral_v1, byte_bpe), mistral_v1.vocabulary, byte_bpe.vocabulary)
-    rows = (report.rows_exact, report.rows_multi_token, report.rows_special, report.rows_empty)
-    assert sum(rows) == 32000
-    assert report.rows_special == 2
-    assert report.rows_exact == report.overlap
-    assert report.overlap_share == report.overlap / len(mistral_v1.vocabulary.lookup)
-
-
-def test_the_audit_shows_readable_rows(mistral_v1: Tokenizer, byte_bpe: Tokenizer) -> None:
-    report = audit(build_projection(mistral_v1, byte_bpe), mistral_v1.vocabulary, byte_bpe.vocabulary)
-    rules = [example.entries[0].rule for example in report.examples]
-    assert len(rules) == 20
-    assert {Rule.SPECIAL, Rule.EXACT} < set(rules)
-    for example in report.examples:
-        assert sum(entry.weight for entry in example.entries) == pytest.approx(1, abs=1e-5)
-        i = mistral_v1.vocabulary.texts.index(example.student_text)
-        assert example.student_bytes == mistral_v1.vocabulary.token_bytes(i)
-
-
-def test_an_audit_of_a_projection_without_special_rows(tmp_path: Path) -> None:
-    student = byte_level(tmp_path / "student", ["a b"])
-    report = audit(build_projection(student, student), student.vocabulary, student.vocabulary)
-    assert (report.rows_exact, report.rows_multi_token, report.rows_special, report.rows_empty) == (257, 0, 0, 0)
-    assert report.overlap_share == 1
+def test_pieces_that_count_nothing_are_no_entries(tmp_path: Path) -> None:
+    student = byte_level(tmp_path / "student", ["a b", "ab c"])
+    teacher = byte_level(tmp_path / "teacher", ["a b"])
+    projection = build_projection(student, teacher, ProjectionSettings(split=SplitSettings(decay=0)))
+    assert row(projection, student, teacher, "abc") == [("ab", 1.0, Rule.MULTI_TOKEN)]
+    assert np.array_equal(projection.indices < 0, projection.weights == 0)

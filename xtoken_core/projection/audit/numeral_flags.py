@@ -1,0 +1,64 @@
+"""Numbers that one tokenizer writes as one token and the other digit by digit.
+
+What most pairs of recent families differ in: Llama-3 has all 1,110 numbers of one to three digits, Qwen ten digits.
+"""
+
+from collections.abc import Iterator
+
+from xtoken_core.projection.audit.classes import TokenClass
+from xtoken_core.projection.audit.coverage import RowCounts
+from xtoken_core.projection.audit.findings import Findings
+from xtoken_core.projection.audit.flag import Flag, FlagCode, Severity, percent
+
+NUMERALS = (TokenClass.TWO_DIGITS, TokenClass.THREE_DIGITS)
+# Half of the hundred two-digit numbers: a vocabulary with fewer has them by chance, for dates or prices.
+FEWEST_NUMERALS = 50
+# And of a vocabulary's numerals, so that a few which only one side has (" 747") among many common ones stay quiet.
+LEAST_SHARE = 0.5
+
+
+def numerals_split(findings: Findings) -> Iterator[Flag]:
+    """The student's numerals that the teacher has no token for."""
+    ours = findings.coverage(*NUMERALS)
+    split = ours.without_counterpart
+    if split >= max(FEWEST_NUMERALS, LEAST_SHARE * ours.total):
+        digit_by_digit = _teacher_numerals(findings) < FEWEST_NUMERALS
+        yield Flag(
+            Severity.WARNING,
+            FlagCode.SPLIT_NUMERALS,
+            split,
+            ours.total,
+            f"{split:,} two- and three-digit numbers are one token for the student, and the teacher spells them "
+            f"{'digit by digit' if digit_by_digit else 'in pieces'}{_in_text(findings)}. A projection gives most of "
+            "their weight to the first piece: 123 and 187 look alike to p_kl and h_kl; gold leaves them out.",
+            "Use prefix_kl, where the number falls in the cell of its first digit, with alm, which compares all of it.",
+        )
+
+
+def numerals_joined(findings: Findings) -> Iterator[Flag]:
+    """The teacher's numerals that the student has no token for."""
+    theirs = _teacher_numerals(findings)
+    joined = theirs - findings.coverage(*NUMERALS).exact
+    if joined >= max(FEWEST_NUMERALS, LEAST_SHARE * theirs):
+        yield Flag(
+            Severity.NOTICE,
+            FlagCode.JOINED_NUMERALS,
+            joined,
+            theirs,
+            f"{joined:,} two- and three-digit numbers are one token for the teacher, and the student spells them in "
+            "pieces: behind the first of these the teacher says nothing.",
+            "Use prefix_kl, which compares the first piece, with alm, which compares the whole number.",
+        )
+
+
+def _teacher_numerals(findings: Findings) -> int:
+    return sum(findings.teacher_tokens.get(name, 0) for name in NUMERALS)
+
+
+def _in_text(findings: Findings) -> str:
+    if findings.text is None:
+        return ""
+    seen = RowCounts.total_of(
+        one.occurrences for one in findings.classes if one.token_class in NUMERALS and one.occurrences
+    )
+    return f" ({percent(seen.without_counterpart / max(findings.text.student_tokens, 1))} of the text's tokens)"
