@@ -33,11 +33,20 @@ class Overlap(_Record):
     too_short: int
 
 
-class NearDuplicate(_Record):
-    """A document and the one that it is nearly the same as: how they begin, and the similarity that was estimated."""
+class Excerpt(_Record):
+    """A document around the first place where it differs from another: from `character` on it goes on as `other`."""
 
-    kept: str
-    document: str
+    file: str
+    character: int
+    same: str
+    other: str
+
+
+class NearDuplicate(_Record):
+    """A document and the one that it is nearly the same as, and the similarity that was estimated."""
+
+    kept: Excerpt
+    document: Excerpt
     similarity: float
 
 

@@ -10,13 +10,14 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pyarrow as pa
 
+from flows.stages.duplicate_examples import duplicate_examples
 from flows.stages.screened_documents import Documents, document_of_parts
 from storage.artifact import Artifact
 from storage.hashing import fingerprint
 from storage.schemas import DROPPED
-from storage.screening import Count, Findings, NearDuplicate, Overlap, SharedPassage
+from storage.screening import Count, Findings, Overlap, SharedPassage
 from storage.shards import Shards
-from xtoken_core.text.minhash import near_duplicates, similarity
+from xtoken_core.text.minhash import near_duplicates
 
 _EXAMPLES = 20
 _SHOWN_CHARACTERS = 200
@@ -75,7 +76,7 @@ def judge(windows: Artifact, shards: Shards[pa.Table], policy: Policy, too_short
         overlaps=tuple(_overlap(name, documents, sharing[name], too_short[name]) for name in too_short),
         dropped=_count(documents, reasons > 0),
         dropped_windows=dropped.num_rows,
-        duplicate_examples=tuple(_duplicate_examples(windows, documents, duplicates)),
+        duplicate_examples=tuple(duplicate_examples(windows, documents, duplicates.same_as)),
         overlap_examples=tuple(_overlap_examples(shards)),
     )
     return Verdicts(findings, dropped)
@@ -146,25 +147,6 @@ def _overlap(name: str, documents: Documents, found: np.ndarray, too_short: int)
         heldout=_count(documents, found & documents.heldout),
         too_short=too_short,
     )
-
-
-def _duplicate_examples(windows: Artifact, documents: Documents, duplicates: _Duplicates) -> Iterator[NearDuplicate]:
-    rows = np.cumsum(documents.rows, dtype=np.int64) - documents.rows
-    for document in np.flatnonzero(duplicates.similar)[:_EXAMPLES]:
-        kept = duplicates.same_as[document]
-        yield NearDuplicate(
-            kept=_begin(windows, int(rows[kept])),
-            document=_begin(windows, int(rows[document])),
-            similarity=round(similarity(documents.signatures[kept], documents.signatures[document]), 3),
-        )
-
-
-def _begin(windows: Artifact, row: int) -> str:
-    """The first characters of the window in row `row` of all shards together."""
-    ends = np.cumsum([shard.rows for shard in windows.manifest.shards])
-    index = int(np.searchsorted(ends, row, side="right"))
-    window = windows.table(index).slice(row - ends[index] + windows.manifest.shards[index].rows, 1)
-    return str(window["text"][0].as_py() or window["messages"][0].as_py())[:_SHOWN_CHARACTERS]
 
 
 def _overlap_examples(shards: Shards[pa.Table]) -> Iterator[SharedPassage]:

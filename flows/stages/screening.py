@@ -28,7 +28,7 @@ from xtoken_core.text.minhash import BINS, signatures
 from xtoken_core.text.ngrams import run_bytes
 from xtoken_core.text.words import Words, words_of
 
-ALGORITHM_VERSION = 1
+ALGORITHM_VERSION = 2
 _DEFAULT_THRESHOLD = 0.8
 _DEFAULT_NGRAM = 13
 

@@ -43,7 +43,7 @@ from xtoken_core.occurrences import Occurrences
 
 logger = logging.getLogger(__name__)
 
-ALGORITHM_VERSION = 3
+ALGORITHM_VERSION = 4
 _TASK_SECONDS = 5.0  # a Prefect task of its own would take longer than a small file
 
 

@@ -96,9 +96,26 @@ class TestFindings:
         assert (findings.near_duplicates.documents, findings.clusters) == (1, 1)
         assert findings.near_duplicates.bytes == len(EDITED.encode())
         (example,) = findings.duplicate_examples
-        assert LONG[0].startswith(example.kept)
-        assert EDITED.startswith(example.document)
         assert example.similarity >= 0.8
+        for excerpt, text, file in ((example.kept, LONG[0], "a"), (example.document, EDITED, "b")):
+            at = excerpt.character
+            assert Path(excerpt.file).stem == file
+            assert text[:at].endswith(excerpt.same)
+            assert text[at:].startswith(excerpt.other)
+        assert example.kept.same == example.document.same
+        assert example.kept.other[0] != example.document.other[0]
+
+    def test_examples_show_the_first_difference_however_far_it_is(self, inputs: FlowInputs, tmp_path: Path) -> None:
+        at = 2700  # in the sixth window, where another shard goes on
+        edited = LONG[1][:at] + "\N{BLACK STAR}" + LONG[1][at:]
+        write_corpus(tmp_path / "corpus" / "a.jsonl", [LONG[0], LONG[1], edited])
+        write_corpus(tmp_path / "corpus" / "b.jsonl", [edited + LONG[2][:20]])
+        findings = read_findings(screened(config_of(inputs, tmp_path / "corpus", sets=False)))
+        first, second = findings.duplicate_examples
+        assert (first.kept.character, first.document.character) == (at, at)
+        assert LONG[1][at:].startswith(first.kept.other)
+        assert first.document.other[0] == "\N{BLACK STAR}"
+        assert (Path(second.kept.file).name, Path(second.document.file).name) == ("a.jsonl", "b.jsonl")
 
     def test_passages_of_an_evaluation_set(self, findings: Findings) -> None:
         (overlap,) = findings.overlaps
