@@ -222,6 +222,17 @@ class TestChats:
         assert "refuses 1 of 31 chats" in caplog.text
         assert "roles must alternate" in caplog.text
 
+    def test_marks_that_are_no_tokens_are_said_once(
+        self, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """However many shards there are."""
+        copied = shutil.copytree(folder, tmp_path / "copied")  # another folder than that of the tests before
+        (copied / "teacher" / "chat_template.jinja").write_text(CHATML.replace("im_", "chat_"))
+        prepare(self.config(copied, tmp_path / "workspace", windows={"windows_per_shard": 4}))
+        said = [record.getMessage() for record in caplog.records if "spells in pieces" in record.getMessage()]
+        assert [message for message in said if "<|chat_start|>, <|chat_end|>" in message] == said
+        assert len(said) == 1
+
     def test_a_model_without_a_template_is_said_before_any_work(self, folder: Path, tmp_path: Path) -> None:
         bare = shutil.copytree(folder, tmp_path / "bare")
         (bare / "teacher" / "chat_template.jinja").unlink()
