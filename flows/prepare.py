@@ -18,6 +18,7 @@ from flows.prepare_report import PAGE, build_prepare_report
 from flows.read_windows import require_read_windows
 from flows.report.shares import exactly
 from flows.resolve import tokenizer_of
+from flows.runners import Runner, runner_of
 from flows.screening_summary import tell_findings
 from flows.sharding import ShardStage, run_stages
 from flows.stages.alignments import alignments_stage
@@ -25,7 +26,7 @@ from flows.stages.screening import build_screening
 from flows.stages.tokens import tokens_stage
 from flows.stages.windows import build_windows
 from storage.artifact import Artifact
-from storage.screening import dropped_windows
+from storage.screening import dropped_rows
 
 # Tokens and alignments of all models are made together, shard by shard.
 _TOGETHER = "tokens and alignment"
@@ -86,7 +87,7 @@ def _prepare(config: RunConfig, teachers: tuple[TeacherConfig, ...], clock: "_Cl
     with clock.stage("screening"):
         screening = build_screening(config, windows)
     with clock.stage(_TOGETHER):
-        stages = _ModelStages(config, windows, _dropped(screening))
+        stages = _ModelStages(config, windows, dropped_rows(windows, screening), runner_of(config.prepare))
         student = stages.student()
         pairs = [(teacher.name, *stages.teacher(teacher, student)) for teacher in teachers]
         made = run_stages(_TOGETHER, list(stages.by_folder.values()))
@@ -95,10 +96,6 @@ def _prepare(config: RunConfig, teachers: tuple[TeacherConfig, ...], clock: "_Cl
     )
     thread_seconds = {stage.title: round(one.seconds, 2) for stage, one in made.items()}
     return Prepared(windows, made[student].artifact, of_teachers, clock.seconds, thread_seconds, screening)
-
-
-def _dropped(screening: Artifact | None) -> np.ndarray:
-    return np.empty(0, dtype=np.uint64) if screening is None else dropped_windows(screening)
 
 
 def _seen_from_all_nodes(config: RunConfig) -> RunConfig:
@@ -110,11 +107,16 @@ def _seen_from_all_nodes(config: RunConfig) -> RunConfig:
 
 @dataclass
 class _ModelStages:
-    """The stages that read the windows, each once: two models with the same tokenizer share their tokens."""
+    """The stages that read the windows, each once: two models with the same tokenizer share their tokens.
+
+    left_out: for each shard the windows that no model reads (bool). runner: of all stages, whose shards are made in
+    the same places.
+    """
 
     config: RunConfig
     windows: Artifact
-    dropped: np.ndarray
+    left_out: list[np.ndarray]
+    runner: Runner
     by_folder: dict[Path, ShardStage] = field(default_factory=dict)
 
     def student(self) -> ShardStage:
@@ -129,7 +131,8 @@ class _ModelStages:
 
     def _tokens(self, model: ModelConfig, name: str, is_read: Callable[[SourceConfig], bool]) -> ShardStage:
         sources = frozenset(part.name for part in corpus_of(self.config).parts if is_read(part))
-        return self._once(tokens_stage(self.config, self.windows, tokenizer_of(model), name, sources, self.dropped))
+        tokenizer = tokenizer_of(model)
+        return self._once(tokens_stage(self.config, self.windows, tokenizer, name, sources, self.left_out, self.runner))
 
     def _once(self, stage: ShardStage) -> ShardStage:
         return self.by_folder.setdefault(stage.writer.folder, stage)

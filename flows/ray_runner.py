@@ -1,7 +1,7 @@
 """Shards made on the nodes of a Ray cluster."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import ray
@@ -36,8 +36,8 @@ class _Elsewhere:
 
     @cached_property
     def shared(self) -> Any:
-        """`work` in Ray's object store, once for all shards: it holds the manifests of what it reads."""
-        return ray.put(self.work)
+        """`work` in Ray's object store, once for all shards; in a list, or each task would get a copy of its own."""
+        return [ray.put(self.work)]
 
     def __call__(self, index: int, key: str, advance: Advance) -> FileEntry:
         """See `WriteShard`; how far it is nobody sees."""
@@ -45,10 +45,18 @@ class _Elsewhere:
             remote: Any = ray.remote(write_unseen)
             entry: FileEntry = ray.get(remote.remote(self.shared, index, key))
         except RayTaskError as error:
-            raise error.cause from None
+            raise error.cause from error  # which has the worker's traceback
         return entry
 
 
-def write_unseen(work: ShardWork, index: int, key: str) -> FileEntry:
-    """Make and write a shard where nobody watches."""
+def write_unseen(shared: list[Any], index: int, key: str) -> FileEntry:
+    """Make and write a shard where nobody watches; `shared` holds a reference to its `ShardWork`."""
+    work = _fetched(shared[0])
     return work.write(index, key, work.make(index, lambda _units: None))
+
+
+@lru_cache(maxsize=4)
+def _fetched(reference: Any) -> ShardWork:
+    """Kept by the worker for the next shard: loading a tokenizer takes fifty times as long as encoding one."""
+    work: ShardWork = ray.get(reference)
+    return work

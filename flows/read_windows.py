@@ -67,7 +67,9 @@ def _reads_nothing(reader: _Reader) -> str:
         reasons.append(f"{len(found):,} have more tokens than {reader.key}.max_length, {reader.model.max_length}")
         remedies.append(f"raise it to {found.min()} or more, or lower windows.max_bytes")
     if refused:
-        reasons.append(f"{refused:,} are chats that its chat template refuses (a warning says why)")
+        reasons.append(
+            f"{refused:,} are chats that its chat template refuses (a warning says why, on Ray in its workers' logs)"
+        )
         remedies.append("repair the template, or leave the model out of `teachers` of that source")
     if left := len(lengths) - len(found) - refused:
         reasons.append(f"{left:,} are dropped by screening or of sources that are not for it")

@@ -8,6 +8,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from threading import Semaphore
@@ -69,21 +70,29 @@ class Here:
         errors: list[Exception] = []
 
         def make(index: int, advance: Advance) -> Any:
-            if errors:
-                raise errors[0]
-            try:
-                return work.make(index, advance)
-            except Exception as error:
-                if is_users_to_fix(error):
-                    errors.append(error)
-                raise
+            with self._places:
+                if errors:
+                    raise errors[0]
+                with _kept(errors):
+                    return work.make(index, advance)
 
         def write(index: int, key: str, advance: Advance) -> FileEntry:
-            with self._places:
-                content = make(index, advance)
-            return work.write(index, key, content)
+            content = make(index, advance)
+            with _kept(errors):
+                return work.write(index, key, content)
 
         return write
+
+
+@contextmanager
+def _kept(errors: list[Exception]) -> Iterator[None]:
+    """Adds to `errors` what trying again would not mend."""
+    try:
+        yield
+    except Exception as error:
+        if is_users_to_fix(error):
+            errors.append(error)
+        raise
 
 
 def runner_of(config: PrepareConfig) -> Runner:

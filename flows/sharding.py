@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows.errors import is_users_to_fix
+from flows.memory import release_free_memory
 from flows.progress import Advance, progress
 from flows.runners import Here, Runner, WriteShard, in_threads
 from storage.artifact import Artifact, ArtifactWriter, Found, shard_name
@@ -73,20 +75,25 @@ class Made:
 def run_stages(title: str, stages: Sequence[ShardStage]) -> dict[ShardStage, Made]:
     """Make what is missing or damaged of stages over the same shards, on the runner of the first; `title` names them.
 
-    A stage stands behind those that it comes after, and no two write the same artifact.
+    A stage stands behind those that it comes after, and no two write the same artifact. Each is finished as soon as all
+    of it is there, so that another process need not wait for the others.
     """
-    with ExitStack() as locks:
+    with ExitStack() as all_locks:
+        locks: dict[Path, ExitStack] = {}
         for folder in sorted(stage.writer.folder for stage in stages):  # in one order, or two processes could deadlock
-            locks.enter_context(artifact_lock(folder))
+            locks[folder] = all_locks.enter_context(ExitStack())
+            locks[folder].enter_context(artifact_lock(folder))
         running: list[_Running] = []
         for stage in stages:
-            running.append(_Running.of(stage, running))
+            running.append(_Running.of(stage, running, locks[stage.writer.folder]))
         _make_missing(title, running, stages[0].runner)
-        return {one.stage: one.finish() for one in running}
+        return {one.stage: one.made for one in running}
 
 
 def _make_missing(title: str, running: "list[_Running]", runner: Runner) -> None:
     """All that is missing, shard by shard, and of a shard stage by stage."""
+    for one in running:
+        one.finish_if_whole()
     missing = sorted((index, place) for place, one in enumerate(running) for index in one.missing())
     if not missing:
         return  # and where a runner has to be started it stays away
@@ -100,6 +107,8 @@ def _make_missing(title: str, running: "list[_Running]", runner: Runner) -> None
     with progress(title, sum(running[place].stage.units[index] for index, place in missing)) as advance:
         for (index, place), provided in in_threads(provide, missing, runner.threads, is_ready):
             running[place].enter(index, provided)
+            running[place].finish_if_whole()
+    release_free_memory()
 
 
 @dataclass(frozen=True)
@@ -127,7 +136,7 @@ class _Running:
     """A stage under way. entries: of the shards that are there. seconds: of each shard that was made.
 
     alike: stages before it that make the same shards of the same inputs: two teachers with one tokenizer and other
-    sources have these shards in common.
+    sources have these shards in common. lock: of its artifact, which is let go when that is finished.
     """
 
     stage: ShardStage
@@ -135,16 +144,17 @@ class _Running:
     alike: "list[_Running]"
     write: WriteShard
     finished: Artifact | None
+    lock: ExitStack
     entries: dict[int, FileEntry] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
 
     @classmethod
-    def of(cls, stage: ShardStage, before: "list[_Running]") -> "_Running":
+    def of(cls, stage: ShardStage, before: "list[_Running]", lock: ExitStack) -> "_Running":
         """With the shards that are there already; `before` are the stages that run too and stand before it."""
         after = [one for one in before if one.stage in stage.after]
         alike = [one for one in before if one.stage.writer.spec.makes_the_shards_of(stage.writer.spec)]
         bare = ArtifactWriter(stage.writer.folder, stage.writer.spec)  # what it writes it need not find elsewhere
-        run = cls(stage, after, alike, stage.runner.spread(_Work(stage.make, bare)), stage.writer.complete())
+        run = cls(stage, after, alike, stage.runner.spread(_Work(stage.make, bare)), stage.writer.complete(), lock)
         if run.finished is not None:
             run.entries = dict(enumerate(run.finished.manifest.shards))
         for index in run.missing():
@@ -158,9 +168,10 @@ class _Running:
 
     def is_ready(self, index: int) -> bool:
         """Whether all is there that shard `index` is made from, and nobody else is about to make it."""
-        if not all(index in one.entries for one in self.after):
+        if not self._can_be_made(index):
             return False
-        return all(index in one.entries for one in self.alike if one.is_ready(index) and self._is_same(one, index))
+        alike = (one for one in self.alike if one._can_be_made(index) and self._is_same(one, index))
+        return all(index in one.entries for one in alike)
 
     def provide(self, index: int, advance: Advance) -> _Provided:
         """Shard `index`, made now unless it is there: what it is made from may just have been repaired."""
@@ -186,18 +197,32 @@ class _Running:
         if provided.seconds is not None:
             self.seconds.append(provided.seconds)
 
-    def finish(self) -> Made:
-        """The manifest, if there is none yet."""
+    def finish_if_whole(self) -> None:
+        """Write the manifest if there is none yet and all shards are there."""
+        if len(self.entries) < len(self.stage.units):
+            return
+        if self.finished is None:
+            self.finished = self._finish()
+        else:
+            logger.info("%s: reused %s", self.stage.title, self.finished.folder)
+        self.lock.close()
+
+    @property
+    def made(self) -> Made:
+        """The finished stage."""
+        assert self.finished is not None
+        return Made(self.finished, sum(self.seconds))
+
+    def _finish(self) -> Artifact:
         title, writer = self.stage.title, self.stage.writer
-        if self.finished is not None:
-            logger.info("%s: reused %s", title, writer.folder)
-            return Made(self.finished, 0.0)
         entries = [self.entries[index] for index in range(len(self.stage.units))]
         if reused := len(entries) - len(self.seconds):
             logger.info("%s: reused %d of %d shards", title, reused, len(entries))
         logger.info("%s: made %d shard(s) in %s", title, len(self.seconds), writer.folder)
-        artifact = writer.finish([*entries, *self.stage.conclude(entries)], self.stage.summarise(entries))
-        return Made(artifact, sum(self.seconds))
+        return writer.finish([*entries, *self.stage.conclude(entries)], self.stage.summarise(entries))
+
+    def _can_be_made(self, index: int) -> bool:
+        return all(index in one.entries for one in self.after)
 
     def _key(self, index: int) -> str:
         return self.stage.key(index, [one.entries[index] for one in self.after])

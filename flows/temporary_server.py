@@ -13,6 +13,9 @@ import tempfile
 import time
 from typing import IO
 
+from filelock import FileLock
+from prefect.settings import PREFECT_HOME
+
 from flows.server import LocalServer, ServerError, is_healthy
 from flows.server_process import STOP_SECONDS
 
@@ -33,13 +36,19 @@ def start_temporary_server() -> LocalServer:
     Raises:
         ServerError: if it does not start; the message has the end of what it wrote.
     """
-    with tempfile.TemporaryFile() as log:
+    with tempfile.TemporaryFile() as log, _one_at_a_time():
         with socket.create_server(("127.0.0.1", 0)) as listening:
             process = _start(listening, log)
             server = LocalServer(listening.getsockname()[1], process.pid)
         atexit.register(_stop, process)
         _await(server, process, log)
     return server
+
+
+def _one_at_a_time() -> FileLock:
+    """Two servers that start together would both bring a fresh database up to date, and one would fail."""
+    PREFECT_HOME.value().mkdir(parents=True, exist_ok=True)
+    return FileLock(PREFECT_HOME.value() / ".xtoken-server.lock")
 
 
 def _start(listening: socket.socket, log: IO[bytes]) -> _Process:

@@ -94,3 +94,18 @@ def read_findings(screening: Artifact) -> Findings:
 def dropped_windows(screening: Artifact) -> np.ndarray:
     """The ids (uint64, sorted) of the windows that no model reads."""
     return read_table(screening.path(DROPPED_NAME))["window_id"].to_numpy()
+
+
+def dropped_rows(windows: Artifact, screening: Artifact | None) -> list[np.ndarray]:
+    """For each shard of the windows which of its rows no model reads, bool [rows]."""
+    dropped = np.empty(0, dtype=np.uint64) if screening is None else dropped_windows(screening)
+    if not len(dropped):
+        return [np.zeros(shard.rows, dtype=bool) for shard in windows.manifest.shards]
+    tables = (windows.table(index) for index in range(len(windows)))
+    return [_are_in(table["window_id"].to_numpy(), dropped) for table in tables]
+
+
+def _are_in(ids: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Which ids are among the `known`, which are sorted: `np.isin` would sort them again for every shard."""
+    places = np.searchsorted(known, ids)
+    return known[np.minimum(places, len(known) - 1)] == ids

@@ -4,7 +4,7 @@ from flows.corpus.bad_rows import BadRow, BadRows, Reason, log_left_out
 from flows.corpus.documents import Document, Message
 from flows.corpus.files import SourceFile
 from flows.corpus.reading import read_documents, require_columns
-from flows.corpus.sources import corpus_of, digest_now, find_evaluation_sets, find_sources
+from flows.corpus.sources import corpus_of, find_evaluation_sets, find_sources, require_unchanged
 from flows.corpus.usable import require_documents
 
 __all__ = [
@@ -15,11 +15,11 @@ __all__ = [
     "Reason",
     "SourceFile",
     "corpus_of",
-    "digest_now",
     "find_evaluation_sets",
     "find_sources",
     "log_left_out",
     "read_documents",
     "require_columns",
     "require_documents",
+    "require_unchanged",
 ]

@@ -119,9 +119,11 @@ def _reachable(pattern: str, key: str) -> Iterator[None]:
         ) from error
 
 
-def digest_now(file: SourceFile) -> str:
-    """The digest of a file as it is now; a dataset's revision is what it is."""
+def require_unchanged(file: SourceFile) -> None:
+    """CorpusError if a file that was just read is not what it was when it was found; a dataset has its revision."""
     if file.source.dataset is not None:
-        return file.digest
+        return
     with _reachable(file.url, file.source.name):
-        return next(iter(locate(file.url))).digest()
+        now = next(iter(locate(file.url))).digest()
+    if now != file.digest:
+        raise CorpusError(f"{file.url} changed while it was read: run the command again when it is at rest")

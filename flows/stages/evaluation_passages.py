@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from threading import Lock
 from typing import Any
 
-from flows.corpus import BadRows, Document, SourceFile, read_documents
+from flows.corpus import BadRows, Document, SourceFile, read_documents, require_unchanged
 from flows.stages.document_parts import ragged_texts, said
 from xtoken_core.ragged import Ragged
 from xtoken_core.text.overlap import Passages, passage_run
@@ -48,6 +48,7 @@ class EvaluationPassages:
         for file in self._files:
             if file.source.name == name:
                 yield from map(words_of, _batches(read_documents(file, BadRows())))
+                require_unchanged(file)
 
 
 def _batches(documents: Iterator[Document]) -> Iterator[Ragged]:

@@ -1,6 +1,6 @@
 """Windows -> token ids, once per tokenizer, whoever uses it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,7 @@ import pyarrow as pa
 from flows.config import RunConfig
 from flows.progress import Advance
 from flows.resolve import tokenizer_fingerprint
-from flows.runners import runner_of
+from flows.runners import Runner
 from flows.sharding import ShardContent, ShardStage
 from flows.stages.chats import ChatsEncoder
 from flows.stages.encoding import ProvedEncoder
@@ -43,17 +43,19 @@ def tokens_stage(
     tokenizer: Tokenizer,
     name: str,
     sources: frozenset[str],
-    dropped: np.ndarray,
+    left_out: Sequence[np.ndarray],
+    runner: Runner,
 ) -> ShardStage:
     """The stage that encodes every window of these sources by itself; `name` is who asks, for the log.
 
-    Windows of other sources and those that are `dropped` (ids, uint64) have rows without tokens, so that all artifacts
-    keep the order of the windows. The vocabulary is stored too, so that whoever looks at the tokens can spell them.
+    Windows of other sources and those that are `left_out` (bool, for each shard) have rows without tokens, so that all
+    artifacts keep the order of the windows. The vocabulary is stored too, so that whoever looks at the tokens can spell
+    them.
 
-    Raises, when it runs:
+    Raises:
         ChatError: if there are chats to encode and the tokenizer has no chat template.
     """
-    methods = _leaving_out(dropped, windows, _methods(config, windows, tokenizer, sources))
+    methods = [_without(*one) for one in zip(_methods(config, windows, tokenizer, sources), left_out, strict=True)]
     vocabulary = tokenizer.vocabulary
     inputs = {"tokenizer": tokenizer_fingerprint(tokenizer), "vocabulary": vocabulary.fingerprint}
     upstream = {"windows": windows.manifest.fingerprint, "methods": [method.name for method in methods]}
@@ -74,7 +76,7 @@ def tokens_stage(
         units=[shard.rows for shard in shards],
         key=lambda index, _: f"{methods[index].name}/{shards[index].checksum}",
         make=make,
-        runner=runner_of(config.prepare),
+        runner=runner,
     )
 
 
@@ -90,14 +92,6 @@ def _methods(config: RunConfig, windows: Artifact, tokenizer: Tokenizer, sources
         return _Method("text", lambda table: _texts(table, encoder))
 
     return [method(reading) for reading in shard_readings(windows)]
-
-
-def _leaving_out(dropped: np.ndarray, windows: Artifact, methods: list[_Method]) -> list[_Method]:
-    """The same for each shard, but that the rows of dropped windows get no tokens."""
-    if not len(dropped):
-        return methods
-    ids = (windows.table(index)["window_id"].to_numpy() for index in range(len(windows)))
-    return [_without(method, np.isin(shard, dropped)) for method, shard in zip(methods, ids, strict=True)]
 
 
 def _without(method: _Method, left_out: np.ndarray) -> _Method:

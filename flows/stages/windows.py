@@ -23,11 +23,11 @@ from flows.corpus import (
     BadRows,
     SourceFile,
     corpus_of,
-    digest_now,
     find_sources,
     log_left_out,
     read_documents,
     require_documents,
+    require_unchanged,
 )
 from flows.errors import CorpusError
 from flows.memory import release_free_memory
@@ -123,8 +123,7 @@ class _WindowsStage:
         bad_rows = BadRows(fatal=corpus_of(self.config).bad_rows == "error")
         cutter = Cutter(self.config, file.source, self.seen)
         entries = self._shards(file, cutter.tables(read_documents(file, bad_rows)))
-        if digest_now(file) != file.digest:
-            raise CorpusError(f"{file.url} changed while it was read: run the command again when it is at rest")
+        require_unchanged(file)
         reading = _reading(file, len(entries), cutter, bad_rows).model_dump_json().encode()
         self._enter(entries, self.writer.write_bytes(*self._end(file), reading))
 

@@ -12,6 +12,7 @@ from open_files import mapped_in
 from flows.config import RunConfig
 from flows.errors import CorpusError
 from flows.prepare import prepare, prepare_student
+from flows.stages import evaluation_passages
 from flows.stages.findings import Verdicts, judge
 from flows.stages.screening import build_screening
 from flows.stages.windows import build_windows
@@ -116,6 +117,22 @@ class TestFindings:
         assert LONG[1][at:].startswith(first.kept.other)
         assert first.document.other[0] == "\N{BLACK STAR}"
         assert (Path(second.kept.file).name, Path(second.document.file).name) == ("a.jsonl", "b.jsonl")
+
+    def test_a_set_that_changes_while_it_is_read_is_refused(
+        self, inputs: FlowInputs, corpus: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Or its passages would be kept under the name of another content."""
+        config, school = config_of(inputs, corpus), corpus.parent / "sets" / "school.jsonl"
+        windows = build_windows(config)
+        read = evaluation_passages.read_documents
+
+        def read_and_change(*arguments: Any) -> Any:
+            write_corpus(school, [QUESTION, "another"])
+            return read(*arguments)
+
+        monkeypatch.setattr(evaluation_passages, "read_documents", read_and_change)
+        with pytest.raises(CorpusError, match=r"school\.jsonl changed while it was read"):
+            build_screening(config, windows)
 
     def test_passages_of_an_evaluation_set(self, findings: Findings) -> None:
         (overlap,) = findings.overlaps

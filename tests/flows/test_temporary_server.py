@@ -62,6 +62,25 @@ def test_it_ends_with_a_process_that_ends(user: User) -> None:
     assert not user.server.is_running()
 
 
+def test_several_may_start_at_once_where_prefect_was_never_used(tmp_path: Path) -> None:
+    """Both bring the same new database up to date."""
+    environment = {**os.environ, "PREFECT_HOME": str(tmp_path), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    environment.pop("PREFECT_API_URL", None)
+    command = [sys.executable, "-c", _USER]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    users = [subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes) for _ in range(3)]  # type: ignore[call-overload]
+    said = [user.communicate("\n", 300) for user in users]
+    assert [user.returncode for user in users] == [0, 0, 0], said
+
+
+def test_one_that_fails_says_why_and_nothing_else(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    nowhere = f"sqlite+aiosqlite:///{tmp_path}/nowhere/at/all.db"
+    monkeypatch.setitem(temporary_server._ENVIRONMENT, "PREFECT_API_DATABASE_CONNECTION_URL", nowhere)
+    with pytest.raises(ServerError, match=r"unable to open database file") as caught:
+        temporary_server.start_temporary_server()
+    assert "Fatal Python error" not in str(caught.value)
+
+
 def test_one_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(temporary_server, "_MODULE", "no_such_module")
     with pytest.raises(ServerError, match=r"did not start: .*No module named no_such_module; mend that, or run"):

@@ -92,7 +92,8 @@ def _source(folder: Path, config: Mapping[str, Any]) -> str:
     if not isinstance(found, str):
         raise ChatError(
             f"{folder} has no chat template (no {_FILE}, no default `chat_template` in {_CONFIG}), but the corpus has "
-            f"chats: put the model's template there as {_FILE}; a teacher may also be left out of `teachers` of that source"
+            f"chats: put the model's template there as {_FILE}; a teacher may also be left out of `teachers` of their "
+            "source"
         )
     return found
 

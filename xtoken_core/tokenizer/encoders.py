@@ -17,7 +17,8 @@ from xtoken_core.tokenizer.tokenizer import Tokenizer
 from xtoken_core.vocabulary import TokenKind
 
 # gigatoken remembers every word that it has met: 1.4 bytes a byte of text where none repeats. An instance is replaced
-# after so much text, which bounds that at some 400 MB a thread; loading one takes a fraction of a second.
+# after so much text, which bounds that at some 400 MB for each thread and tokenizer; loading one takes a fraction of a
+# second.
 _BYTES_PER_INSTANCE = 256 << 20
 
 logger = logging.getLogger(__name__)
@@ -139,13 +140,19 @@ class GigatokenEncoder:
         return Ragged(values, offsets)
 
     def _encode(self, texts: Ragged) -> Ragged:
-        instance = self._idle.pop() if self._idle else _Instance(_load(self.definition))
+        instance = self._instance()
         layout = instance.gigatoken.encode_batch(as_awkward(texts), parallel=False).layout
         instance.spent += len(texts.values)
         if instance.spent < _BYTES_PER_INSTANCE:
             self._idle.append(instance)
         ids, offsets = np.asarray(layout.content.data), np.asarray(layout.offsets.data)
         return Ragged(ids.view(np.int32), offsets.astype(np.int64))
+
+    def _instance(self) -> "_Instance":
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return _Instance(_load(self.definition))
 
 
 @dataclass(eq=False)
