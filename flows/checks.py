@@ -8,10 +8,17 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from flows.claims import require_free
-from flows.config import ConfigError, RunConfig
+from flows.config import ConfigError, ModelConfig, RunConfig
 from flows.corpus import corpus_of, find_evaluation_sets, find_sources, require_columns
 from flows.errors import CorpusError
-from flows.resolve import load_tokenizer, model_folder, teacher_folder, tokenizer_fingerprint, tokenizer_folder
+from flows.resolve import (
+    load_tokenizer,
+    model_folder,
+    teacher_folder,
+    tokenizer_fingerprint,
+    tokenizer_folder,
+    tokenizer_of,
+)
 from flows.trainings import checkpoint_to_evaluate
 from trainer.run import require_loggers
 from xtoken_core.chats import read_chat_template
@@ -22,14 +29,14 @@ Check = Callable[[RunConfig], None]
 
 
 def check_student_tokenizer(config: RunConfig) -> None:
-    """Raise ModelError where the student's tokenizer is not there."""
-    _require_tokenizer(config.student.tokenizer_reference)
+    """Raise ModelError or VocabularyError where the student's tokenizer is not there or cannot be used."""
+    _require_tokenizer(config.student)
 
 
 def check_tokenizers(config: RunConfig) -> None:
-    """Raise ModelError where a tokenizer is not there."""
+    """Raise ModelError or VocabularyError where a tokenizer is not there or cannot be used."""
     for model in (config.student, *config.teachers):
-        _require_tokenizer(model.tokenizer_reference)
+        _require_tokenizer(model)
 
 
 def check_corpus(config: RunConfig) -> None:
@@ -109,12 +116,13 @@ def check_checkpoint(config: RunConfig) -> None:
         _require_same_tokenizer(checkpoint, config.student.tokenizer_reference)
 
 
-def _require_tokenizer(reference: str) -> None:
-    folder = tokenizer_folder(reference)
+def _require_tokenizer(model: ModelConfig) -> None:
+    folder = tokenizer_folder(model.tokenizer_reference)
     if find_source(folder) is None:
         raise ModelError(
             f"{folder} holds no {', '.join(SOURCES)}: give a tokenizer's folder or convert it to a fast one"
         )
+    tokenizer_of(model)  # takes a second, and the flow gets the same one
 
 
 def _require_same_tokenizer(checkpoint: Path, reference: str) -> None:

@@ -1,7 +1,9 @@
-"""Keeps errors that their message explains out of the terminal's log: the command line says them, once, at the end.
+"""Keeps out of the terminal's log what the command line says better.
 
-Prefect's engine writes each such error once for the task, with a traceback, once for the flow, and once more for the
-state in which each ends. All of that still reaches the Prefect UI.
+Errors that their message explains are said once, at the end. Prefect's engine writes each of them once for the task,
+with a traceback, once for the flow, and once more for the state in which each ends. And it writes a line for every task
+that is done: a thousand shards would bury the warnings, and each stage says what it made. All of that still reaches the
+Prefect UI, as does that a flow was interrupted, which is no crash.
 """
 
 import logging
@@ -13,10 +15,12 @@ from flows.errors import is_users_to_fix, users_errors
 # How Prefect names the error in the state of a task, and of a flow.
 _FAILED = re.compile(r"Finished in state Failed\(.(?:Task|Flow) run encountered an exception:? (\w+)")
 _LINK = "View at http"
+_INTERRUPTED = "Execution was aborted by an interrupt signal"
+_TASKS, _DONE = "prefect.task_runs", "Finished in state Completed()"
 
 
 class TerminalFilter(logging.Filter):
-    """Drops the records about errors that are the user's to fix, and without a UI the links to it."""
+    """Drops records about errors that are the user's to fix and about tasks done, and without a UI the links to it."""
 
     def __init__(self, has_ui: bool) -> None:
         super().__init__()
@@ -26,6 +30,8 @@ class TerminalFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         error, text = record.exc_info[1] if record.exc_info else None, record.getMessage()
         failed = _FAILED.match(text)
+        if (record.name.startswith(_TASKS) and text == _DONE) or _INTERRUPTED in text:
+            return False
         is_said_elsewhere = (error is not None and is_users_to_fix(error)) or (failed and failed[1] in self._names)
         return not is_said_elsewhere and (self._has_ui or not text.startswith(_LINK))
 

@@ -27,6 +27,7 @@ from flows.stages.tokens import tokens_stage
 from flows.stages.windows import build_windows
 from storage.artifact import Artifact
 from storage.screening import dropped_rows
+from storage.windows import readings
 
 # Tokens and alignments of all models are made together, shard by shard.
 _TOGETHER = "tokens and alignment"
@@ -57,6 +58,11 @@ class Prepared:
     thread_seconds: Mapping[str, float]
     screening: Artifact | None
     report: Path | None = None
+
+    @property
+    def bad_rows(self) -> int:
+        """Rows of the corpus that are no documents, and were left out."""
+        return sum(sum(reading.bad_rows.values()) for reading in readings(self.windows))
 
 
 @flow(name="prepare", flow_run_name="prepare {config.name}", persist_result=False)

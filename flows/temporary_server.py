@@ -9,8 +9,8 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 import time
+from tempfile import TemporaryFile
 from typing import IO
 
 from filelock import FileLock
@@ -22,6 +22,7 @@ from flows.server_process import STOP_SECONDS
 START_SECONDS = 180  # a slow or busy machine
 _MODULE = "flows.server_process"
 _SHOWN_CHARACTERS = 800
+_NEEDED_BYTES = 4 << 20  # a new database takes 1.5 MB, and what a flow tells it some more
 # As Prefect's own: no UI, no services that only a lasting server needs.
 _ENVIRONMENT = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
 
@@ -34,9 +35,10 @@ def start_temporary_server() -> LocalServer:
     Not only until the end of a flow: what Prefect logs in the background is sent when the process ends.
 
     Raises:
-        ServerError: if it does not start; the message has the end of what it wrote.
+        ServerError: if Prefect's folder cannot be written, or the server does not start; the message has the end of
+            what it wrote.
     """
-    with tempfile.TemporaryFile() as log, _one_at_a_time():
+    with TemporaryFile() as log, _one_at_a_time():
         with socket.create_server(("127.0.0.1", 0)) as listening:
             process = _start(listening, log)
             server = LocalServer(listening.getsockname()[1], process.pid)
@@ -47,8 +49,17 @@ def start_temporary_server() -> LocalServer:
 
 def _one_at_a_time() -> FileLock:
     """Two servers that start together would both bring a fresh database up to date, and one would fail."""
-    PREFECT_HOME.value().mkdir(parents=True, exist_ok=True)
-    return FileLock(PREFECT_HOME.value() / ".xtoken-server.lock")
+    home = PREFECT_HOME.value()
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=home) as file:
+            file.write(bytes(_NEEDED_BYTES))
+    except OSError as error:
+        raise ServerError(
+            f"Prefect's folder {home} cannot be written ({error}): make room or make it writable, or set PREFECT_HOME "
+            "to another folder"
+        ) from error
+    return FileLock(home / ".xtoken-server.lock")
 
 
 def _start(listening: socket.socket, log: IO[bytes]) -> _Process:

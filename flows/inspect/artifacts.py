@@ -20,6 +20,8 @@ _OWNERS = {
     "report": "prepare",
     "cache": "cache-teacher",
     "projection": "build-projection",
+    "audit": "build-projection",
+    "overlap": "build-projection",
     "vocabulary": "prepare",
 }
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.text import Text
 
-from flows.inspect.artifacts import damages, remedy
+from flows.inspect.artifacts import damages, is_unfinished, remedy
 from flows.inspect.runs import RUNS, is_run, show_run
 from flows.inspect.shown import Damage, Shown
 from flows.inspect.values import grid, size
@@ -18,17 +18,18 @@ _DEPTHS = ("*", "*/*", "*/*/*")
 
 
 def is_workspace(folder: Path) -> bool:
-    """Whether finished artifacts or runs are below the folder."""
-    return bool(_manifests(folder) or _runs(folder))
+    """Whether artifacts or runs are below the folder."""
+    return bool(_manifests(folder) or _unfinished(folder) or _runs(folder))
 
 
 def show_workspace(folder: Path) -> Shown:
-    """Every artifact with its kind, size and state, then the runs."""
+    """Every artifact with its kind, size and state, those that are unfinished, then the runs."""
     entries = [_entry(path.parent) for path in _manifests(folder)]
     artifacts = grid(
         f"artifacts in {folder}",
         ("artifact", "kind", "rows", "size", "created", "state"),
-        [(entry.folder.relative_to(folder), *_cells(entry)) for entry in entries],
+        [(entry.folder.relative_to(folder), *_cells(entry)) for entry in entries]
+        + [(path.relative_to(folder), "", "", "", "", Text("unfinished", "yellow")) for path in _unfinished(folder)],
     )
     damaged = [Damage(tuple(entry.problems), remedy(entry.kind)) for entry in entries if entry.problems]
     runs = [show_run(run) for run in _runs(folder)]
@@ -49,6 +50,16 @@ class _Entry:
 
 def _manifests(folder: Path) -> list[Path]:
     return sorted(path for depth in _DEPTHS for path in folder.glob(f"{depth}/{MANIFEST_NAME}"))
+
+
+def _unfinished(folder: Path) -> list[Path]:
+    """What an interrupted command left, or one that is running makes."""
+    return sorted(
+        path
+        for depth in _DEPTHS
+        for path in folder.glob(depth)
+        if is_unfinished(path) and not (path / MANIFEST_NAME).is_file()
+    )
 
 
 def _runs(folder: Path) -> list[Path]:

@@ -54,11 +54,13 @@ class ChatsEncoder:
         chats = [json.loads(messages) for messages in windows["messages"].to_pylist()]
         encoded = encode_chats(self._tokenizer, self.template, chats, self._options.thinking == "keep")
         if encoded.refused:
+            first = encoded.refused[0]
             logger.warning(
-                "%s: its chat template refuses %d of %d chats, which this model is not used for: %s",
+                "%s: its chat template refuses %d of %d chats, which this model is not used for; window %016x: %s",
                 self._tokenizer.folder,
                 len(encoded.refused),
                 len(chats),
-                encoded.refused[0],
+                windows["window_id"][first.row].as_py(),
+                first.reason,
             )
         return encoded

@@ -201,6 +201,10 @@ def test_a_workspace_lists_all_it_holds(small: SmallWorkspace, tmp_path: Path) -
     assert all(artifact.manifest.fingerprint in text for artifact in small.artifacts.values())
     assert "run " in text
     assert "damaged" not in text
+    assert "unfinished" not in text
+    killed = shutil.copytree(small.artifacts["tokens"].folder, root / "tokens" / "killed")
+    (killed / "manifest.json").unlink()
+    assert [line.split()[-2] for line in shown(root).splitlines() if "tokens/killed" in line] == ["unfinished"]
     shard = next(root.glob("tokens/*/shard-00001.arrow"))
     flip_a_byte(shard)
     listed, said = [line for line in shown(root).splitlines() if "damaged" in line][:2]

@@ -51,6 +51,17 @@ def test_an_error_of_the_users_is_left_to_the_command_line(engine: logging.Logge
     assert terminal.messages == ["Finished in state Completed()"]
 
 
+def test_tasks_that_are_done_and_interrupts_are_not_listed(engine: logging.Logger) -> None:
+    terminal = Kept()
+    engine.addHandler(terminal)
+    for name in ("prefect.task_runs", "prefect.flow_runs"):
+        engine.name = name
+        engine.info("Finished in state Completed()")
+        engine.error("Crash detected! Execution was aborted by an interrupt signal.")
+        engine.warning("something else")
+    assert terminal.messages == ["something else", "Finished in state Completed()", "something else"]
+
+
 def test_an_error_of_ours_is_shown_with_all_there_is(engine: logging.Logger) -> None:
     terminal = Kept()
     engine.addHandler(terminal)

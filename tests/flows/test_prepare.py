@@ -220,6 +220,7 @@ class TestChats:
         assert [len(ids) > 0 for ids in column(prepared.teachers[0].tokens, "ids")] == [False] + [True] * len(CHATS)
         assert all(column(prepared.student_tokens, "ids"))
         assert "refuses 1 of 31 chats" in caplog.text
+        assert f"window {column(prepared.windows, 'window_id')[0]:016x}: " in caplog.text
         assert "roles must alternate" in caplog.text
 
     def test_marks_that_are_no_tokens_are_said_once(
@@ -345,6 +346,7 @@ def test_a_lossy_tokenizer_needs_to_be_asked_for(inputs: FlowInputs, tmp_path: P
     teacher = {"name": "lower", "tokenizer": str(folder)}
     with pytest.raises(ValueError, match="the tokens of a probe text do not spell it"):
         prepare(inputs.config(tmp_path / "workspace", teachers=[teacher]))
+    assert not (tmp_path / "workspace").exists()  # found before any work
     lossy = teacher | {"tokenizer_lossy": True}
     prepared = prepare(inputs.config(tmp_path / "workspace", teachers=[lossy]))
     total = prepared.teachers[0].alignments.manifest.total

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 from flow_inputs import ROOT
+from prefect.settings import PREFECT_HOME, temporary_settings
 
 from flows import temporary_server
 from flows.server import ServerError
@@ -71,6 +72,15 @@ def test_several_may_start_at_once_where_prefect_was_never_used(tmp_path: Path) 
     users = [subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes) for _ in range(3)]  # type: ignore[call-overload]
     said = [user.communicate("\n", 300) for user in users]
     assert [user.returncode for user in users] == [0, 0, 0], said
+
+
+def test_a_folder_of_prefects_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        temporary_settings({PREFECT_HOME: tmp_path / "file" / "home"}),
+        pytest.raises(ServerError, match=r"file/home cannot be written .*: make room .* or set PREFECT_HOME"),
+    ):
+        temporary_server.start_temporary_server()
 
 
 def test_one_that_fails_says_why_and_nothing_else(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xtoken_core.chats import ChatError, ChatTemplate, EncodedRows, encode_chats, read_chat_template, spelled_marks
+from xtoken_core.chats.encode import Refusal
 from xtoken_core.tokenizer import Tokenizer
 
 MARKS = {"bos_token": "<s>", "eos_token": "</s>"}
@@ -134,12 +135,11 @@ class TestWhatTemplatesDo:
     def test_a_date_in_an_unknown_form_is_refused_rather_than_todays(self, byte_bpe: Tokenizer) -> None:
         today = "{% set form = '%Y' %}{{ strftime_now(form) }}{% for m in messages %}{{ m.content }}{% endfor %}"
         rows = encode(byte_bpe, today, [QUESTION])
-        assert "asks for today's date in a form that is not written out" in rows.refused[0]
+        assert "asks for today's date in a form that is not written out" in rows.refused[0].reason
 
     def test_a_template_that_fails_in_any_way_refuses_the_chat(self, byte_bpe: Tokenizer) -> None:
-        assert encode(byte_bpe, "{{ 1 / 0 }}", [QUESTION]).refused == (
-            "the chat template refuses a chat: division by zero",
-        )
+        (refusal,) = encode(byte_bpe, "{{ 1 / 0 }}", [QUESTION]).refused
+        assert refusal.reason == "the chat template refuses a chat: division by zero"
 
     def test_a_content_that_is_left_out_is_an_empty_segment(self, byte_bpe: Tokenizer, tekken: Tokenizer) -> None:
         without = ChatTemplate("{% for m in messages if m.role != 'system' %}<s>{{ m.content }}</s>{% endfor %}", MARKS)
@@ -165,10 +165,10 @@ class TestWhatTemplatesDo:
         assert segments(byte_bpe, rows)[0].startswith(b"03 Feb 2026")
 
     def test_a_chat_that_is_refused_has_an_empty_row(self, byte_bpe: Tokenizer) -> None:
-        rows = encode_chats(byte_bpe, TEMPLATES["strict"], [[ANSWER], [QUESTION, ANSWER]], True)
-        assert rows.ids.lengths.tolist()[0] == 0 == len(rows.segment_ends.row(0))
-        assert contents(byte_bpe, rows, 1)[1] == b"It is 4."
-        assert rows.refused == ("the chat template refuses a chat: roles must alternate",)
+        rows = encode_chats(byte_bpe, TEMPLATES["strict"], [[QUESTION, ANSWER], [ANSWER]], True)
+        assert rows.ids.lengths.tolist()[1] == 0 == len(rows.segment_ends.row(1))
+        assert contents(byte_bpe, rows, 0)[1] == b"It is 4."
+        assert rows.refused == (Refusal(1, "the chat template refuses a chat: roles must alternate"),)
 
 
 class TestThinking:

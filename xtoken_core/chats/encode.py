@@ -24,8 +24,8 @@ class EncodedRows:
     segment_ends: int32, where template and contents end, in tokens: template, content, template, ..., template.
     segment_leads: int32, per segment the bytes of its first token that belong to the segment before: " Hello" where the
     template ends in a space.
-    rewritten: contents that the template does not repeat word for word. refused: what the template says of chats that
-    it does not take; their rows are empty.
+    rewritten: contents that the template does not repeat word for word. refused: the chats that the template does not
+    take; their rows are empty.
     """
 
     ids: Ragged
@@ -33,7 +33,15 @@ class EncodedRows:
     segment_ends: Ragged
     segment_leads: Ragged
     rewritten: int = 0
-    refused: tuple[str, ...] = ()
+    refused: "tuple[Refusal, ...]" = ()
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A chat that a template does not take, by its row, and what it says."""
+
+    row: int
+    reason: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +86,7 @@ class _Rows:
         self.placed: list[_Placed] = []
         self.masks: list[np.ndarray] = []
         self.rewritten = 0
-        self.refused: list[str] = []
+        self.refused: list[Refusal] = []
 
     def add(self, chat: Sequence[Message]) -> None:
         messages = with_thinking_apart(chat, self.keep_thinking)
@@ -86,7 +94,7 @@ class _Rows:
         try:
             rendered = render(self.template, messages, parts)
         except ChatError as error:
-            self.refused.append(str(error))
+            self.refused.append(Refusal(len(self.placed), str(error)))
             parts, rendered = [], Rendered("", (), 0)
         placed = _whole(self.tokenizer, self.marked, rendered) or _piecewise(self.tokenizer, self.marked, rendered)
         self.placed.append(placed)
