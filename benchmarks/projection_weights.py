@@ -11,7 +11,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -64,24 +64,25 @@ def run(megabytes: int, student: str | None, teacher: str | None, embeddings: st
 
 
 def _grid(evidence: Evidence) -> Iterator[tuple[str, ProjectionSettings]]:
-    default = ProjectionSettings()
-    tokenizers_only = replace(
-        default, nearest=replace(default.nearest, weight=0), cooccurrence=replace(default.cooccurrence, weight=0)
-    )
+    tokenizers_only = {"nearest": None, "cooccurrence": None}
     for reverse in (0.0, 0.01, 0.03, 0.1, 0.3, 1.0):
-        yield f"reverse {reverse}", replace(tokenizers_only, split=replace(default.split, reverse=reverse))
+        yield f"reverse {reverse}", _settings(split={"reverse": reverse}, **tokenizers_only)
     for decay in (0.03, 0.3):
-        yield f"decay {decay}", replace(tokenizers_only, split=replace(default.split, decay=decay))
+        yield f"decay {decay}", _settings(split={"decay": decay}, **tokenizers_only)
     for prior in (0.0, 0.3, 1.0, 3.0, 10.0):
         for weight in (1.0, 4.0, 16.0, 64.0):
-            rule = replace(default.cooccurrence, weight=weight, prior=prior)
-            yield f"cooccurrence {weight}, prior {prior}", replace(tokenizers_only, cooccurrence=rule)
+            rule = {"weight": weight, "prior": prior}
+            yield f"cooccurrence {weight}, prior {prior}", _settings(nearest=None, cooccurrence=rule)
     if evidence.vectors is not None:
         for temperature in (0.02, 0.1):
             for weight in (0.03, 0.3, 3.0):
-                near = replace(default.nearest, weight=weight, temperature=temperature)
-                yield f"nearest {weight}, temperature {temperature}", replace(tokenizers_only, nearest=near)
-    yield "defaults", default
+                near = {"weight": weight, "temperature": temperature}
+                yield f"nearest {weight}, temperature {temperature}", _settings(nearest=near, cooccurrence=None)
+    yield "defaults", ProjectionSettings()
+
+
+def _settings(**groups: object) -> ProjectionSettings:
+    return ProjectionSettings.model_validate(groups)
 
 
 def _counts(student: Tokenizer, teacher: Tokenizer, wanted: int) -> tuple[PairCounts, PairCounts]:

@@ -17,7 +17,7 @@ from jinja2 import Template
 from prefect import flow
 
 from benchmarks.machine import machine
-from flows.build_projection import build_projection
+from flows.build_projection import build_projections
 from flows.cache_teacher import cache_teachers
 from flows.config import RunConfig
 from flows.defaults import quickstart_config
@@ -91,7 +91,7 @@ def run(steps: int | None, seeds: int) -> None:
 @flow(name="quickstart-settings-data", persist_result=False)
 def _data(config: RunConfig) -> RunData:
     prepared = prepare(config)
-    return RunData(prepared, cache_teachers(config, prepared), build_projection(config))
+    return RunData(prepared, cache_teachers(config, prepared), build_projections(config, prepared).by_teacher)
 
 
 def _search(config: RunConfig, data: RunData, kind: str, seeds: int) -> list[Outcome]:

@@ -1,5 +1,6 @@
 """The command line: `xtoken COMMAND`. Every command checks its input before it starts anything heavy."""
 
+import signal
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -32,6 +33,8 @@ def main() -> None:
     set_environment()
     try:
         code = app(standalone_mode=False)
+    except KeyboardInterrupt:  # pressed again, while the flow was ending after the first time
+        code = INTERRUPTED
     except Exception as error:
         if hasattr(error, "show"):  # click's own errors about the command line
             error.show()
@@ -41,6 +44,7 @@ def main() -> None:
         err.print(Text.assemble(("error:", "bold red"), f" {error}"), highlight=False, soft_wrap=True)
         sys.exit(1)
     if code == INTERRUPTED:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # threads finish the shards that they are at
         err.print("interrupted: nothing finished is lost, the same command goes on from here")
     if code:
         sys.exit(code)
@@ -50,12 +54,46 @@ def main() -> None:
 def build_projection_command(config: ConfigPath, overrides: Overrides = None) -> None:
     """Build the projection between the student's vocabulary and each teacher's, with an audit."""
     settings = _checked(config, overrides, BUILD_PROJECTION)
-    from flows.build_projection import build_projection, projection_rows
+    from flows.build_projection import build_projection
+    from flows.report.audit_tables import audit_tables
+    from flows.stages.audits import read_audit
 
     projections = _run(build_projection, settings)
-    _print_table("projections", projection_rows(projections))
-    for artifact in projections.values():
-        out.print(f"audit: {artifact.folder}/audit.html", soft_wrap=True)
+    for name, built in projections.by_teacher.items():
+        out.print(audit_tables(name, read_audit(built.audit)))
+        out.print(f"projection: {built.projection.folder}\naudit: {built.page}\n", soft_wrap=True)
+    out.print(f"overlap of all tokenizers: {projections.overlap}", soft_wrap=True)
+
+
+@app.command("overlap")
+def overlap_command(
+    tokenizers: Annotated[list[str], typer.Argument(help="folders or hub ids, two or more")],
+    page: Annotated[Path | None, typer.Option(help="also write a page with a heat map to this file")] = None,
+) -> None:
+    """Show which share of its tokens each tokenizer has in common with each other one."""
+    from flows.overlap import overlap_of, overlap_rows, write_overlap_page
+
+    matrix = overlap_of(tokenizers)
+    _print_table("share of the row's tokens, by their bytes", overlap_rows(matrix))
+    if page is not None:
+        write_overlap_page(page, matrix)
+        out.print(f"page: {page}", soft_wrap=True)
+
+
+@app.command("export-projection")
+def export_projection_command(
+    folder: Annotated[Path, typer.Argument(help="a projection's folder, as build-projection prints it")],
+    file: Annotated[Path, typer.Argument(help="the .pt file to write")],
+    student: Annotated[str | None, typer.Option(help="the student's hub id, to be written into the file")] = None,
+    teacher: Annotated[str | None, typer.Option(help="the teacher's")] = None,
+) -> None:
+    """Write a projection in the form of NeMo-RL's x_token tools; `teachers.0.projection=FILE` takes one in."""
+    from storage.nemo_projections import NemoProjection, write_nemo
+    from storage.projections import read_projection
+
+    projection = read_projection(folder)
+    write_nemo(file, NemoProjection(projection, student, teacher, projection.has_scale_slot))
+    out.print(f"wrote {file}", soft_wrap=True)
 
 
 @app.command("prepare")
@@ -69,6 +107,8 @@ def prepare_command(config: ConfigPath, overrides: Overrides = None) -> None:
     _print_table("stages", stage_rows(prepared))
     for teacher in prepared.teachers:
         out.print(f"{teacher.name}: {teacher.alignments.folder}", soft_wrap=True)
+    if prepared.bad_rows:
+        out.print(f"{prepared.bad_rows:,} rows of the corpus are no documents and were left out: the report says which")
     out.print(f"report: {prepared.report}", soft_wrap=True)
 
 

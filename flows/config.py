@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from flows.corpus_config import CorpusConfig, Name
 from trainer.job import Architecture, LossName, Positive, Settings, TrainingSettings
+from xtoken_core.projection import CooccurrenceSettings, NearestSettings, ProjectionSettings
 from xtoken_core.text.minhash import LOWEST_THRESHOLD
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a Path keeps one slash of two
@@ -61,6 +62,9 @@ class TeacherConfig(ModelConfig):
     weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     loss: LossName = "prefix_kl"
     source: Literal["cache"] = "cache"
+    projection: Path | None = Field(
+        default=None, description="a .pt projection of NeMo-RL's x_token, which is taken instead of building one"
+    )
 
 
 class WindowsConfig(Settings):
@@ -121,12 +125,22 @@ class ChatsConfig(Settings):
     day: date = Field(default=date(2024, 7, 26), description="today's date, for templates that write it")
 
 
-class ProjectionConfig(Settings):
-    """How the projection is built (see `xtoken_core.projection`)."""
+class NearestConfig(NearestSettings):
+    """Tokens with vectors that lie next to each other, and what gives the vectors."""
 
-    top_k: Positive = 4
-    max_pieces: Positive = 4
-    reverse: bool = True
+    model: str = Field(
+        description="a language model, whose input embeddings are averaged, or one of sentence-transformers: a folder "
+        "or hub id"
+    )
+
+
+class ProjectionConfig(ProjectionSettings):
+    """How the projection is built; the last two rules are off unless they are here."""
+
+    nearest: NearestConfig | None = None
+    cooccurrence: CooccurrenceSettings | None = Field(
+        default=None, description="count which tokens meet in the corpus, which is prepared first; {} for the defaults"
+    )
 
 
 class CacheConfig(Settings):
@@ -202,6 +216,14 @@ class RunConfig(Settings):
                     f"{self.cache.top_k}: set `cache.top_k: 0` (keeps the whole vocabulary, for small ones) or "
                     "`loss: prefix_kl`; a live teacher would serve it too, this version has cached teachers only"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _there_is_a_corpus_to_count(self) -> "RunConfig":
+        if self.projection.cooccurrence is not None and self.corpus is None:
+            raise ValueError(
+                "projection.cooccurrence counts the corpus, and there is no `corpus`: add it or remove this"
+            )
         return self
 
     @model_validator(mode="after")

@@ -10,7 +10,7 @@ from prefect import flow, task
 from prefect.artifacts import create_link_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from flows.build_projection import build_projection
+from flows.build_projection import build_projections
 from flows.cache_teacher import cache_teachers
 from flows.checks import DISTILL, run_checks
 from flows.claims import is_claimed, require_same_artifacts
@@ -36,7 +36,7 @@ REPORT = "report.html"
 
 @flow(name="distill", flow_run_name="distill {config.name}", persist_result=False)
 def distill(config: RunConfig) -> Summary:
-    """Projection, data, caches, training, report. Running it again continues or reuses what an earlier run finished."""
+    """Data, projections, caches, training, report; run again, it goes on or reuses what an earlier run finished."""
     run_checks(config, DISTILL)
     folder = run_folder(config)
     with artifact_lock(folder):
@@ -54,10 +54,10 @@ def _distill(config: RunConfig, folder: Path) -> Summary:
 
 
 def _data(config: RunConfig, watch: Stopwatch) -> RunData:
-    with watch.stage("projection"):
-        projections = build_projection(config)
     with watch.stage("prepare"):
         prepared = prepare(config)
+    with watch.stage("projection"):
+        projections = build_projections(config, prepared).by_teacher
     require_same_artifacts(config, fingerprints(config, prepared, projections))
     with watch.stage("cache"):
         caches = cache_teachers(config, prepared)

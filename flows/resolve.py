@@ -38,6 +38,21 @@ def teacher_folder(teacher: TeacherConfig) -> Path:
     return model_folder(teacher.model)
 
 
+def vectors_folder(reference: str) -> Path:
+    """The folder of a model that gives vectors of tokens: a language model, or one of sentence-transformers.
+
+    Raises:
+        ModelError: as `model_folder` does.
+    """
+    folder = _folder(reference, (*_WEIGHT_FILES, *_TOKENIZER_FILES, "*.json", "*/*.json", "*/*.safetensors"))
+    return folder if is_sentence_encoder(folder) else model_folder(str(folder))
+
+
+def is_sentence_encoder(folder: Path) -> bool:
+    """Whether a folder holds a model of sentence-transformers, which lists its parts in modules.json."""
+    return (folder / "modules.json").is_file()
+
+
 def tokenizer_folder(reference: str) -> Path:
     """The folder of a tokenizer (ModelError if there is none)."""
     return _folder(reference, _TOKENIZER_FILES)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flows.build_projection import BuiltProjection
 from flows.config import RunConfig, TeacherConfig
 from flows.prepare import Prepared, PreparedTeacher
 from flows.resolve import model_folder, tokenizer_folder, tokenizer_of
@@ -29,7 +30,7 @@ class RunData:
 
     prepared: Prepared
     caches: dict[str, Artifact]
-    projections: dict[str, Artifact]
+    projections: dict[str, BuiltProjection]
 
 
 def train_jobs(config: RunConfig, data: RunData) -> dict[str, TrainJob]:
@@ -41,7 +42,7 @@ def train_jobs(config: RunConfig, data: RunData) -> dict[str, TrainJob]:
     }
 
 
-def fingerprints(config: RunConfig, prepared: Prepared, projections: dict[str, Artifact]) -> dict[str, Any]:
+def fingerprints(config: RunConfig, prepared: Prepared, projections: dict[str, BuiltProjection]) -> dict[str, Any]:
     """What the trainings will read, named as the trainer names it; no cache needs to be there for that."""
     teachers = zip(config.teachers, prepared.teachers, strict=True)
     return {
@@ -69,13 +70,13 @@ def evaluate_job(config: RunConfig, prepared: Prepared) -> EvaluateJob:
 
 
 def _teacher_fingerprints(
-    config: RunConfig, teacher: TeacherConfig, data: PreparedTeacher, projections: dict[str, Artifact]
+    config: RunConfig, teacher: TeacherConfig, data: PreparedTeacher, projections: dict[str, BuiltProjection]
 ) -> dict[str, str | None]:
     tokenizer = tokenizer_of(teacher)
     return {
         "alignments": data.alignments.manifest.fingerprint,
         "cache": cache_spec(config, teacher, tokenizer, data.tokens.manifest.fingerprint).fingerprint,
-        "projection": projections[teacher.name].manifest.fingerprint if teacher.loss == "p_kl" else None,
+        "projection": projections[teacher.name].projection.manifest.fingerprint if teacher.loss == "p_kl" else None,
     }
 
 
@@ -112,7 +113,7 @@ def _teacher_inputs(config: RunConfig, data: RunData, index: int) -> TeacherInpu
         alignments=data.prepared.teachers[index].alignments.folder,
         cache=data.caches[teacher.name].folder,
         vocabulary=_vocabulary_folder(config, tokenizer_of(teacher)),
-        projection=data.projections[teacher.name].folder if teacher.loss == "p_kl" else None,
+        projection=data.projections[teacher.name].projection.folder if teacher.loss == "p_kl" else None,
     )
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from storage.artifact import Artifact, open_artifact
+from storage.artifact import open_artifact
 from storage.errors import ArtifactError
 from storage.schemas import PROJECTION
 from xtoken_core.projection import Projection, Rule
@@ -60,17 +60,31 @@ def load_projection(folder: Path, student: Vocabulary, teacher: Vocabulary) -> P
     Raises:
         ArtifactError: if it is missing or damaged, or was made for other vocabularies.
     """
-    artifact: Artifact = open_artifact(folder, KIND)
-    path = artifact.path(TENSORS)
+    path = open_artifact(folder, KIND).path(TENSORS)
+    projection, made_for = _read(path)
+    for side, vocabulary in (("student", student), ("teacher", teacher)):
+        _require_same(path, side, made_for.get(side), vocabulary.fingerprint)
+    return projection
+
+
+def read_projection(folder: Path) -> Projection:
+    """Read a projection for whoever has its tokenizers elsewhere.
+
+    Raises:
+        ArtifactError: if it is missing or damaged.
+    """
+    return _read(open_artifact(folder, KIND).path(TENSORS))[0]
+
+
+def _read(path: Path) -> tuple[Projection, dict[str, str]]:
+    """The projection, and the fingerprints of the vocabularies it was made for, by side."""
     try:
         with safe_open(path, framework="numpy") as file:
             made_for = json.loads((file.metadata() or {}).get(_VOCABULARIES, "{}"))
             tensors = {name: file.get_tensor(name) for name in ("indices", "weights", "rules")}
     except SafetensorError as error:
         raise ArtifactError(f"cannot read {path} ({error}): run `xtoken build-projection` again") from error
-    for side, vocabulary in (("student", student), ("teacher", teacher)):
-        _require_same(path, side, made_for.get(side), vocabulary.fingerprint)
-    return Projection(**tensors)
+    return Projection(**tensors), made_for
 
 
 def _require_same(path: Path, side: str, made_for: str | None, in_use: str) -> None:

@@ -30,6 +30,9 @@ class Workspace:
     def projection(self, spec: ArtifactSpec) -> Path:
         return self.root / "projections" / spec.fingerprint
 
+    def audit(self, spec: ArtifactSpec) -> Path:
+        return self.root / "audits" / spec.fingerprint
+
     def vocabulary(self, spec: ArtifactSpec) -> Path:
         return self.root / "vocabularies" / spec.fingerprint
 

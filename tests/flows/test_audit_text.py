@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from small_workspace import TEXTS, SmallWorkspace, make_workspace
 
-from flows.report.audit_text import aligned_counts
+from flows.stages.audit_text import aligned_counts
 from storage.artifact import Artifact, ArtifactSpec, ArtifactWriter, shard_name
 from storage.schemas import ALIGNMENTS
 from xtoken_core.projection.audit import AlignedTexts, TextCounts, count_texts

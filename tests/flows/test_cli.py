@@ -23,6 +23,8 @@ from flows import cli, server
 from flows.quickstart import inputs as quickstart_inputs
 from flows.quickstart.teacher import QuickstartError
 from storage.errors import StorageError
+from storage.nemo_projections import read_nemo
+from storage.projections import read_projection
 from xtoken_core.tokenizer import Tokenizer
 
 XTOKEN = Path(sys.executable).with_name("xtoken")
@@ -257,6 +259,48 @@ class TestServer:
             ran = xtoken("prepare", file)
         assert_one_message(ran, f"PREFECT_API_URL is {gone}, but no server", "run `xtoken up` or unset PREFECT_API_URL")
         assert not (tmp_path / "workspace").exists()
+
+
+class TestOverlap:
+    def test_each_pair_has_its_share_and_the_page_a_heat_map(
+        self, xtoken: Xtoken, inputs: FlowInputs, tmp_path: Path
+    ) -> None:
+        student, teacher = inputs.root / "student", inputs.root / "teacher"
+        ran = xtoken("overlap", student, teacher, "--page", tmp_path / "page.html")
+        assert ran.code == 0
+        assert re.search(r"student +│ +\d+ +│ 100% +│ +\d", ran.out)
+        assert f"page: {tmp_path}/page.html" in ran.out
+        assert "<svg" in (tmp_path / "page.html").read_text()
+
+    def test_equal_names_are_told_apart(self, xtoken: Xtoken, inputs: FlowInputs, tmp_path: Path) -> None:
+        other = shutil.copytree(inputs.root / "teacher", tmp_path / "student")
+        ran = xtoken("overlap", inputs.root / "student", other)
+        assert ran.code == 0
+        assert str(other)[:12] in ran.out
+
+    @pytest.mark.parametrize("given", [["student"], ["student", "student"], ["student", "nowhere"]])
+    def test_what_cannot_be_compared(self, xtoken: Xtoken, inputs: FlowInputs, given: list[str]) -> None:
+        message = "there is no folder" if "nowhere" in given else "give two or more different tokenizers"
+        assert_one_message(xtoken("overlap", *(inputs.root / name for name in given)), message)
+
+
+class TestExport:
+    @pytest.fixture
+    def projection(self, tmp_path: Path, byte_bpe: Tokenizer, mistral_v1: Tokenizer) -> Path:
+        return make_workspace(tmp_path / "small", byte_bpe, mistral_v1).artifacts["projection"].folder
+
+    def test_a_projection_is_written_for_others(
+        self, xtoken: Xtoken, projection: Path, tmp_path: Path, byte_bpe: Tokenizer, mistral_v1: Tokenizer
+    ) -> None:
+        ran = xtoken("export-projection", projection, tmp_path / "w.pt", "--student", "a/b")
+        assert (ran.code, ran.out) == (0, f"wrote {tmp_path}/w.pt\n")
+        found = read_nemo(tmp_path / "w.pt", byte_bpe.vocabulary, mistral_v1.vocabulary)
+        assert (found.student_name, found.teacher_name, found.scale_slot) == ("a/b", None, False)
+        assert (found.projection.indices[:, :2] == read_projection(projection).indices[:, :2]).all()
+
+    def test_what_is_no_projection_or_cannot_be_written(self, xtoken: Xtoken, projection: Path, tmp_path: Path) -> None:
+        assert_one_message(xtoken("export-projection", tmp_path, tmp_path / "w.pt"), "manifest.json")
+        assert_one_message(xtoken("export-projection", projection, tmp_path), str(tmp_path))
 
 
 class TestInspect:

@@ -188,7 +188,7 @@ class TestValues:
             ("cache.top_k=-1", "cache.top_k: Input should be greater than or equal to 0, got -1"),
             ("windows.max_bytes=15", "windows.max_bytes: Input should be greater than or equal to 16, got 15"),
             ("cache=big", r"cache: must hold settings \(`key: value`\), got 'big'"),
-            ("projection.top_k=0", "projection.top_k: Input should be greater than 0, got 0"),
+            ("projection.top_k=0", "projection.top_k: Input should be greater than or equal to 1, got 0"),
             ("baseline={}", "baseline.learning_rate: required key is missing, add it"),
             ("baseline.learning_rate=.inf", "baseline.learning_rate: Input should be a finite number, got inf"),
             ("evaluation.task_limit=5", "evaluation: .*evaluation.tasks is empty: name tasks or remove the limit"),
@@ -263,7 +263,8 @@ class TestOverrides:
             ("student.architecture={layers: 3}", "student.architecture.layers", 3),
             ("baseline.learning_rate=0.001", "baseline.learning_rate", 0.001),
             ("corpus={files: [a.txt, b.txt], holdout: 0}", "corpus.files", ("a.txt", "b.txt")),
-            ("projection.reverse=no", "projection.reverse", False),
+            ("projection.exact=no", "projection.exact", False),
+            ("projection.nearest={model: m}", "projection.nearest.k", 8),
             ("evaluation.checkpoint=null", "evaluation.checkpoint", None),
         ],
     )

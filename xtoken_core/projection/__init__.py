@@ -4,7 +4,7 @@
 """
 
 from xtoken_core.projection.audit import ProjectionAudit, audit
-from xtoken_core.projection.build import Evidence, SameVocabularyError, build_projection
+from xtoken_core.projection.build import Evidence, SameVocabularyError, build_projection, have_same_tokens
 from xtoken_core.projection.cooccurrence import PairCounts, count_pairs
 from xtoken_core.projection.matrix import Projection, Rule
 from xtoken_core.projection.settings import (
@@ -30,4 +30,5 @@ __all__ = [
     "audit",
     "build_projection",
     "count_pairs",
+    "have_same_tokens",
 ]

@@ -76,7 +76,7 @@ def _given(
 ) -> Iterator[Entries]:
     """What each rule gives, by its weight; also for rows that are not `free` (bool [Vs])."""
     text_ids = np.flatnonzero(free & (student.vocabulary.kind == TokenKind.TEXT))
-    split, names = settings.split, settings.names
+    split, names, nearest, cooccurrence = settings.split, settings.names, settings.nearest, settings.cooccurrence
     if split.forward:
         yield multi_token_entries(student.vocabulary, text_ids, teacher, split).times(split.forward)
     if split.reverse:
@@ -84,12 +84,12 @@ def _given(
     if names.weight:
         untaken = _without_roles(student.vocabulary, teacher.vocabulary, settings)
         yield name_entries(student.vocabulary, teacher.vocabulary, untaken, names).times(names.weight)
-    if settings.nearest.weight and evidence.vectors is not None:
+    if nearest and nearest.weight and evidence.vectors is not None:
         from xtoken_core.projection.nearest import nearest_entries  # torch takes seconds to import
 
-        yield nearest_entries(evidence.vectors, text_ids, settings.nearest).times(settings.nearest.weight)
-    if settings.cooccurrence.weight and evidence.counts is not None:
-        yield cooccurrence_entries(evidence.counts, settings.cooccurrence).times(settings.cooccurrence.weight)
+        yield nearest_entries(evidence.vectors, text_ids, nearest).times(nearest.weight)
+    if cooccurrence and cooccurrence.weight and evidence.counts is not None:
+        yield cooccurrence_entries(evidence.counts, cooccurrence).times(cooccurrence.weight)
 
 
 def _without_roles(student: Vocabulary, teacher: Vocabulary, settings: ProjectionSettings) -> np.ndarray:
@@ -100,9 +100,14 @@ def _without_roles(student: Vocabulary, teacher: Vocabulary, settings: Projectio
     return free
 
 
+def have_same_tokens(one: Vocabulary, other: Vocabulary) -> bool:
+    """Whether every id means the same to both."""
+    same = np.array_equal(one.offsets, other.offsets) and np.array_equal(one.data, other.data)
+    return same and one.texts == other.texts
+
+
 def _require_different(student: Vocabulary, teacher: Vocabulary) -> None:
-    same = np.array_equal(student.offsets, teacher.offsets) and np.array_equal(student.data, teacher.data)
-    if same and student.texts == teacher.texts:
+    if have_same_tokens(student, teacher):
         raise SameVocabularyError(
             f"student and teacher have the same {student.size:,} tokens: use the loss direct_kl, which compares them "
             "one by one and needs no projection."

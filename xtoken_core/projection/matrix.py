@@ -34,6 +34,11 @@ class Projection:
     rules: np.ndarray
 
     @property
+    def has_scale_slot(self) -> bool:
+        """Whether the last column is no token's, but free for a learned weight of the row."""
+        return self.indices.shape[1] > 1 and bool((self.indices[:, -1] < 0).all())
+
+    @property
     def empty_rows(self) -> np.ndarray:
         """The student ids that project to nothing, int64."""
         return np.flatnonzero((self.indices < 0).all(axis=1))

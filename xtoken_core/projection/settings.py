@@ -1,6 +1,7 @@
 """What determines a projection beside its two tokenizers: the rules, how much each counts, and how rows end.
 
-Every rule has a weight that multiplies what it gives before rows are cut and normalised; at zero the rule is off.
+Every rule has a weight that multiplies what it gives before rows are cut and normalised; at zero the rule is off, as
+are `nearest` and `cooccurrence` where they are None or what they work on is not given.
 
 The weights were chosen by how well W, given the student's next token, predicts the teacher's on held-out text (12 MB of
 Python sources and documentation; `python -m benchmarks projection-weights`), in nats over the rows that are not pinned:
@@ -20,123 +21,77 @@ Neighbours (in SmolLM2's embeddings) never helped where pieces were known: they 
 little else is known. A prior between 0 and 3 makes a difference below 0.002.
 """
 
-import math
-from dataclasses import dataclass, field
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
 
 
-@dataclass(frozen=True)
-class SplitSettings:
-    """Tokens that the other tokenizer writes with several of its own.
-
-    forward: weight of the teacher tokens that a student token is split into. reverse: weight of the teacher tokens that
-    a student token is a piece of. max_pieces: pieces of a split token that count. decay: what each piece counts of the
-    one before it; 0.1 is the published value.
-    """
-
-    forward: float = 1.0
-    reverse: float = 1.0
-    max_pieces: int = 4
-    decay: float = 0.1
-
-    def __post_init__(self) -> None:
-        _require("split", self, forward=_WEIGHT, reverse=_WEIGHT, max_pieces=_COUNT, decay=_SHARE)
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-@dataclass(frozen=True)
-class NameSettings:
-    """Special tokens that are called alike; the defaults are those of the published construction.
+class SplitSettings(_Settings):
+    """Tokens that the other tokenizer writes with several of its own."""
 
-    weight: multiplies the similarity. threshold: similarity from which on a pair counts. letters: share of the
-    letters' similarity (difflib's ratio) in the whole; the rest is that of the words (Jaccard).
-    """
-
-    weight: float = 0.8
-    threshold: float = 0.3
-    letters: float = 0.6
-
-    def __post_init__(self) -> None:
-        _require("names", self, weight=_WEIGHT, threshold=_SHARE, letters=_SHARE)
+    forward: Weight = Field(default=1.0, description="weight of the teacher tokens that a student token is split into")
+    reverse: Weight = Field(default=1.0, description="weight of the teacher tokens that a student token is a piece of")
+    max_pieces: Count = Field(default=4, description="pieces of a split token that count")
+    decay: Share = Field(default=0.1, description="what each piece counts of the one before it; 0.1 is published")
 
 
-@dataclass(frozen=True)
-class NearestSettings:
-    """Teacher tokens whose vectors lie next to the student token's, where vectors are given.
+class NameSettings(_Settings):
+    """Special tokens that are called alike; the defaults are those of the published construction."""
 
-    k: neighbours of a token. temperature: divides the cosines before the softmax over the neighbours; the nearer to
-    zero, the more the nearest one counts.
-    """
-
-    weight: float = 0.01
-    k: int = 8
-    temperature: float = 0.05
-
-    def __post_init__(self) -> None:
-        _require("nearest", self, weight=_WEIGHT, k=_COUNT, temperature=_POSITIVE)
+    weight: Weight = Field(default=0.8, description="multiplies the similarity of the names")
+    threshold: Share = Field(default=0.3, description="similarity from which on a pair counts")
+    letters: Share = Field(
+        default=0.6, description="share of the letters (difflib's ratio) in a similarity; the rest is words (Jaccard)"
+    )
 
 
-@dataclass(frozen=True)
-class CooccurrenceSettings:
+class NearestSettings(_Settings):
+    """Teacher tokens whose vectors lie next to the student token's, where vectors are given."""
+
+    weight: Weight = 0.01
+    k: Count = Field(default=8, description="neighbours of a token")
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        default=0.05, description="divides the cosines before the softmax: near zero only the nearest one counts"
+    )
+
+
+class CooccurrenceSettings(_Settings):
     """Teacher tokens that the student token met in aligned text, where counts are given.
 
-    prior: so many meetings, beside the real ones, are with no token: a student token that was met `prior` times gets
-    half of `weight` from this rule, one that is met often all of it.
+    A student token that was met `prior` times gets half of `weight` from this rule, one that is met often all of it.
     """
 
-    weight: float = 16.0
-    prior: float = 1.0
-
-    def __post_init__(self) -> None:
-        _require("cooccurrence", self, weight=_WEIGHT, prior=_WEIGHT)
+    weight: Weight = 16.0
+    prior: Weight = Field(default=1.0, description="meetings with no token, beside the real ones")
 
 
-@dataclass(frozen=True)
-class ProjectionSettings:
-    """All of it.
+class ProjectionSettings(_Settings):
+    """All of it; pydantic's ValidationError (a ValueError) for a value outside of its range."""
 
-    top_k: entries kept of a row, the scale slot included. min_weight: entries below this share of their row are left
-    out, but never the largest. scale_slot: keep the last column empty, for a learned weight of the row (see
-    `LearnableProjection`) and for files in the published form. exact: pin tokens with the same bytes to each other.
-    roles: pin special tokens with the same role or the same name.
+    top_k: Count = Field(default=4, description="entries kept of a row, the scale slot included")
+    min_weight: Share = Field(
+        default=0.0, description="entries below this share of their row are left out, but never the largest"
+    )
+    scale_slot: bool = Field(
+        default=False, description="keep the last column empty, for a learned weight of the row and for published files"
+    )
+    exact: bool = Field(default=True, description="pin tokens with the same bytes to each other")
+    roles: bool = Field(default=True, description="pin special tokens with the same role or the same name")
+    split: SplitSettings = SplitSettings()
+    names: NameSettings = NameSettings()
+    nearest: NearestSettings | None = NearestSettings()
+    cooccurrence: CooccurrenceSettings | None = CooccurrenceSettings()
 
-    ValueError for a value outside of its range.
-    """
-
-    top_k: int = 4
-    min_weight: float = 0.0
-    scale_slot: bool = False
-    exact: bool = True
-    roles: bool = True
-    split: SplitSettings = field(default_factory=SplitSettings)
-    names: NameSettings = field(default_factory=NameSettings)
-    nearest: NearestSettings = field(default_factory=NearestSettings)
-    cooccurrence: CooccurrenceSettings = field(default_factory=CooccurrenceSettings)
-
-    def __post_init__(self) -> None:
-        _require("projection", self, top_k=_Range(2 if self.scale_slot else 1), min_weight=_SHARE)
-
-
-@dataclass(frozen=True)
-class _Range:
-    low: float
-    high: float = math.inf
-    open_low: bool = False
-
-    def __contains__(self, value: float) -> bool:
-        return self.low <= value <= self.high and value < math.inf and not (self.open_low and value == self.low)
-
-    def __str__(self) -> str:
-        least = f"{'above' if self.open_low else 'at least'} {self.low}"
-        return least if self.high == math.inf else f"{least} and at most {self.high}"
-
-
-_WEIGHT = _Range(0)
-_COUNT = _Range(1)
-_SHARE = _Range(0, 1)
-_POSITIVE = _Range(0, open_low=True)
-
-
-def _require(group: str, settings: object, **ranges: _Range) -> None:
-    for name, allowed in ranges.items():
-        value = getattr(settings, name)
-        if value not in allowed:
-            raise ValueError(f"{group}: {name} is {value}; it must be {allowed}.")
+    @model_validator(mode="after")
+    def _slot_leaves_a_column(self) -> Self:
+        if self.scale_slot and self.top_k == 1:
+            raise ValueError("the scale slot takes the last of `top_k` columns: set top_k to 2 or more")
+        return self

@@ -60,13 +60,13 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def sentence_encoder(name: str) -> Callable[[list[str]], np.ndarray]:
-    """The `encode` of a sentence-transformers model; ImportError where that library is not installed."""
+    """The `encode` of a sentence-transformers model; ModelError where that library is not installed."""
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
-        raise ImportError(
+        raise ModelError(
             f"{name} needs the library sentence-transformers: pip install sentence-transformers, or name a folder with "
-            "a language model, whose input embeddings are then averaged."
+            "a language model, whose input embeddings are then averaged"
         ) from error
     model = SentenceTransformer(name)
     return lambda texts: model.encode(texts, convert_to_numpy=True, show_progress_bar=False)

@@ -60,5 +60,5 @@ def test_only_the_embeddings_of_a_model_are_read(tmp_path: Path) -> None:
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "sentence_transformers", None)
-    with pytest.raises(ImportError, match="pip install sentence-transformers"):
+    with pytest.raises(ModelError, match="pip install sentence-transformers"):
         sentence_encoder("all-MiniLM-L6-v2")

@@ -1,16 +1,62 @@
-"""The text that an audit counts, taken from what `prepare` has aligned."""
+"""The text that an audit counts: what `prepare` has aligned, or a sample of the corpus before that."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
+from flows.config import RunConfig
+from flows.corpus.sample import sample_texts
 from storage.alignments import alignment_of
 from storage.artifact import Artifact
 from storage.columns import from_list_column
+from storage.hashing import fingerprint
 from xtoken_core.projection.audit import AlignedTexts, TextCounts, count_texts
+from xtoken_core.tokenizer import Tokenizer
 from xtoken_core.vocabulary import Vocabulary
 
+_VERSION = 1  # of what is taken and how it is counted
 WINDOWS = 16_384  # some 10 million tokens: shares are known to a hundredth of a percent, in seconds
+
+
+@dataclass(frozen=True)
+class AlignedText:
+    """What is in an alignments artifact of the two tokenizers."""
+
+    alignments: Artifact
+
+    @property
+    def fingerprint(self) -> str:
+        """See `AuditText`."""
+        return fingerprint([_VERSION, self.alignments.manifest.fingerprint])
+
+    def counts(self, student: Tokenizer, teacher: Tokenizer) -> TextCounts | None:
+        """See `AuditText`."""
+        return aligned_counts(self.alignments, student.vocabulary, teacher.vocabulary)
+
+
+@dataclass(frozen=True)
+class SampledText:
+    """Some texts that nobody has encoded yet."""
+
+    texts: tuple[str, ...]
+
+    @classmethod
+    def of(cls, config: RunConfig) -> Self:
+        """The beginning of the corpus (CorpusError if it cannot be read)."""
+        return cls(tuple(sample_texts(config)))
+
+    @property
+    def fingerprint(self) -> str:
+        """See `AuditText`."""
+        return fingerprint([_VERSION, *self.texts])
+
+    def counts(self, student: Tokenizer, teacher: Tokenizer) -> TextCounts | None:
+        """See `AuditText`."""
+        if not self.texts:
+            return None
+        return count_texts([AlignedTexts.of([*self.texts], student, teacher)], student.vocabulary, teacher.vocabulary)
 
 
 def aligned_counts(
