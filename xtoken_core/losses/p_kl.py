@@ -11,6 +11,7 @@ import torch
 
 from xtoken_core.losses.chunks import ChunkPositions, predictive_positions
 from xtoken_core.losses.precision import upcast
+from xtoken_core.losses.sparse_product import sparse_product
 from xtoken_core.losses.sums import LossSum
 
 _EPSILON = 1e-10
@@ -34,7 +35,7 @@ class PKLSettings:
 class PKLInputs:
     """B samples of S student and T teacher positions, in up to C chunks; k projection entries a student id.
 
-    student_logits: [B, S, Vs], the only input that gets a gradient.
+    student_logits: [B, S, Vs]; it gets a gradient, and so do `projection_weights`, but nothing else.
     teacher_logits: [B, T, columns]; only the first `teacher_size` columns are real ids.
     student_chunk, teacher_chunk: int [B, S], [B, T], the chunk of each token, -1 for none.
     pair_valid, pair_is_correct: bool [B, C], the chunk exists; its two byte spans are equal.
@@ -100,22 +101,19 @@ def _student_log_probs(
     """[B * C, len(columns)]. Mean and projection are both linear, so the shorter list, the chunks, is projected."""
     logits = upcast(inputs.student_logits[positions.mask])
     chunk_probs = positions.mean((logits / settings.temperature).softmax(dim=-1))
-    projection = _projection_to(columns, inputs).to(chunk_probs.dtype)
-    projected = torch.sparse.mm(projection, chunk_probs.T).T
+    places, weights = _entries_in(columns, inputs)
+    projected = sparse_product(chunk_probs, places, weights.to(chunk_probs.dtype), len(columns))
     return (projected / (projected.sum(dim=-1, keepdim=True) + _EPSILON) + _EPSILON).log()
 
 
-def _projection_to(columns: torch.Tensor, inputs: PKLInputs) -> torch.Tensor:
-    """The transposed projection, sparse [len(columns), Vs], with only the rows of these teacher ids."""
+def _entries_in(columns: torch.Tensor, inputs: PKLInputs) -> tuple[torch.Tensor, torch.Tensor]:
+    """The projection's entries for these teacher ids: int64 [2, E], which column and student id; their weights [E]."""
     column_of = columns.new_full((inputs.teacher_size,), -1)
     column_of[columns] = torch.arange(len(columns), device=columns.device)
     indices = inputs.projection_indices.long()
     column = torch.where(indices >= 0, column_of[indices.clamp(min=0)], -1)
     student_id, entry = (column >= 0).nonzero(as_tuple=True)
-    places = torch.stack([column[student_id, entry], student_id])
-    weights = inputs.projection_weights[student_id, entry]
-    shape = (len(columns), len(indices))
-    return torch.sparse_coo_tensor(places, weights, shape, check_invariants=True).coalesce()
+    return torch.stack([column[student_id, entry], student_id]), inputs.projection_weights[student_id, entry]
 
 
 def _teacher_log_probs(

@@ -28,7 +28,8 @@ class LearnableProjection(torch.nn.Module):
             raise ValueError(
                 "the last column of the projection has entries, so it is no scale slot: build it with scale_slot=True."
             )
-        self.register_buffer("indices", torch.from_numpy(np.array(projection.indices)))
+        # The state is what is learned: the logits.
+        self.register_buffer("indices", torch.from_numpy(np.array(projection.indices)), persistent=False)
         self.scale_slot = scale_slot
         logits = torch.from_numpy(np.array(projection.weights)).clamp(min=torch.finfo(torch.float32).tiny).log()
         if scale_slot:

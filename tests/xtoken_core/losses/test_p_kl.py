@@ -104,6 +104,19 @@ def test_the_gradient_is_that_of_the_function(settings):
     assert torch.autograd.gradcheck(lambda x: p_kl(replace(inputs, student_logits=x), settings).loss.total, logits)
 
 
+@pytest.mark.parametrize("settings", [PKLSettings(), PKLSettings(temperature=2.0, vocab_topk=4, reverse_kl=True)])
+def test_the_gradient_of_the_projection_is_that_of_the_function(settings):
+    inputs = some_inputs()
+    inputs = replace(
+        inputs, student_logits=inputs.student_logits.double(), teacher_logits=inputs.teacher_logits.double()
+    )
+    weights = inputs.projection_weights.double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda w: p_kl(replace(inputs, projection_weights=w), settings).loss.total, weights)
+    p_kl(replace(inputs, projection_weights=weights), settings).loss.total.backward()
+    assert weights.grad.count_nonzero() > 0
+    assert weights.grad[inputs.projection_indices < 0].count_nonzero() == 0
+
+
 def test_half_precision_logits_are_upcast():
     inputs = some_inputs()
     half = replace(
