@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from flows.corpus_config import CorpusConfig, Name
-from trainer.job import Architecture, LossName, Positive, Settings, TrainingSettings
+from trainer.job import Architecture, LossName, Positive, Settings, TrainingSettings, require_projections
 from xtoken_core.projection import CooccurrenceSettings, NearestSettings, ProjectionSettings
 from xtoken_core.text.minhash import LOWEST_THRESHOLD
 
@@ -224,6 +224,11 @@ class RunConfig(Settings):
             raise ValueError(
                 "projection.cooccurrence counts the corpus, and there is no `corpus`: add it or remove this"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _learnt_projections_are_there(self) -> "RunConfig":
+        require_projections(self.training, [teacher.loss for teacher in self.teachers])
         return self
 
     @model_validator(mode="after")

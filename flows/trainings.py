@@ -20,8 +20,9 @@ def training_settings(config: RunConfig) -> dict[str, TrainingSettings]:
     """The trainings of a run: cross-entropy alone where the config has a `baseline`, then the distilled student."""
     settings = {}
     if config.baseline is not None:
-        alone = {"ce_weight": 1.0, "kd_weight": 0.0, "learning_rate": config.baseline.learning_rate}
-        settings[CE] = config.training.model_copy(update=alone)
+        alone = {"ce_weight": 1.0, "kd_weight": 0.0, "projection_learning_rate": None}
+        rate = {"learning_rate": config.baseline.learning_rate}
+        settings[CE] = config.training.model_copy(update=alone | rate)
     settings[DISTILLED] = config.training
     return settings
 

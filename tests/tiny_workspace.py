@@ -22,7 +22,7 @@ from storage.schemas import TOKENS, WINDOWS
 from storage.vocabularies import store_vocabulary
 from trainer.job import Architecture, StudentInputs, TeacherInputs, TrainingSettings, TrainJob
 from xtoken_core.align import align_batch
-from xtoken_core.projection import ProjectionSettings, build_projection
+from xtoken_core.projection import Projection, ProjectionSettings, Rule, build_projection
 from xtoken_core.ragged import Ragged, offsets_of
 from xtoken_core.tokenizer import Tokenizer
 from xtoken_core.topk import Codec, encode, make_records
@@ -33,6 +33,7 @@ WINDOWS_PER_SHARD = 16
 HELDOUT_EVERY = 4
 TEACHER_MAX_LENGTH = 60  # a few windows are longer, so the teacher has no records for them
 K = 8
+ENTRIES = 3  # of a row of the wide projection; a scale slot comes on top
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,23 @@ def _write_projection(folder: Path, student: Tokenizer, teacher: Tokenizer) -> N
         writer.write_table(TABLE, "", table),
     ]
     writer.finish(entries)
+
+
+def write_wide_projection(folder: Path, tiny: TinyWorkspace, slot: bool = False) -> Path:
+    """A projection that says nothing yet: a few random teacher tokens for each student token, one for every tenth."""
+    draw = np.random.default_rng(0)
+    rows = tiny.student.vocabulary.size
+    ids = [draw.choice(tiny.teacher.vocabulary.size, ENTRIES, replace=False) for _ in range(rows)]
+    indices = np.concatenate([np.array(ids), np.full((rows, int(slot)), -1)], axis=1).astype(np.int32)
+    indices[::10, 1:] = -1
+    weights = np.where(indices >= 0, 1.0, 0.0).astype(np.float32)
+    weights[:, 0] += np.float32(0.5)
+    weights /= weights.sum(axis=1, keepdims=True)
+    rules = np.where(indices >= 0, Rule.MULTI_TOKEN, Rule.EMPTY).astype(np.int8)
+    data = projection_bytes(Projection(indices, weights, rules), tiny.student.vocabulary, tiny.teacher.vocabulary)
+    writer = ArtifactWriter(folder, ArtifactSpec("projection", 1, {"slot": slot}))
+    writer.finish([writer.write_bytes(TENSORS, "", data)])
+    return folder
 
 
 def _windows(shard: int) -> pa.Table:

@@ -6,11 +6,13 @@ complete.
 
 import shutil
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 from transformers import PreTrainedModel
 
 from storage.digests import remember
@@ -19,10 +21,25 @@ from storage.files import sync, write_atomic
 from storage.hashing import file_checksum
 from trainer.identity import tokenizer_files
 from trainer.optimizer import optimizer_tensors, restore_optimizer
+from trainer.projections import LearntProjections
 from trainer.run_files import BEST_NAME, CHECKPOINTS_FOLDER, checkpoint_folder, checkpoint_steps
 from trainer.state import STATE_NAME, Best, TrainerState
 
 OPTIMIZER_NAME = "optimizer.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What a run trains, and the optimizer of all of it."""
+
+    model: PreTrainedModel
+    projections: LearntProjections
+    optimizer: torch.optim.Optimizer
+
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """By name: those of the model as it calls them, those of the projections behind `projections.`."""
+        return dict(chain(self.model.named_parameters(), self.projections.named_parameters(prefix="projections")))
 
 
 @dataclass(frozen=True)
@@ -32,7 +49,7 @@ class Checkpoints:
     run_folder: Path
     tokenizer: Path  # its files go into every checkpoint
 
-    def save(self, model: PreTrainedModel, optimizer: torch.optim.Optimizer, state: TrainerState) -> None:
+    def save(self, trained: Trained, state: TrainerState) -> None:
         """Write the checkpoint of `state.step`.
 
         Raises:
@@ -43,7 +60,7 @@ class Checkpoints:
         try:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
-            checksums = self._write(temporary, model, optimizer, state)
+            checksums = self._write(temporary, trained, state)
             shutil.rmtree(final, ignore_errors=True)
             temporary.rename(final)
             sync(final.parent)
@@ -78,17 +95,17 @@ class Checkpoints:
             if step != best:
                 _remove(checkpoint_folder(self.run_folder, step))
 
-    def _write(
-        self, folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer, state: TrainerState
-    ) -> dict[str, str]:
+    def _write(self, folder: Path, trained: Trained, state: TrainerState) -> dict[str, str]:
         """Write all files, the state last, and return the checksums of the others."""
-        model.save_pretrained(folder)
+        trained.model.save_pretrained(folder)
         for path in tokenizer_files(self.tokenizer):
             shutil.copyfile(path, folder / path.name)
-        save_file(optimizer_tensors(model, optimizer), folder / OPTIMIZER_NAME)
-        checksums = {path.name: file_checksum(path) for path in sorted(folder.iterdir())}
-        for name in checksums:
-            sync(folder / name)
+        save_file(optimizer_tensors(trained.parameters, trained.optimizer), folder / OPTIMIZER_NAME)
+        trained.projections.save(folder)
+        paths = sorted(folder.rglob("*"))
+        checksums = {path.relative_to(folder).as_posix(): file_checksum(path) for path in paths if path.is_file()}
+        for path in paths:
+            sync(path)
         text = state.model_copy(update={"checksums": checksums}).model_dump_json(indent=1)
         write_atomic(folder / STATE_NAME, text.encode())
         return checksums
@@ -117,6 +134,7 @@ def _remove(folder: Path) -> None:
         ) from error
 
 
-def load_optimizer(folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> None:
-    """Put `optimizer`, which trains `model`, where it was when the checkpoint `folder` was written."""
-    restore_optimizer(model, optimizer, load_file(folder / OPTIMIZER_NAME))
+def load_trained(folder: Path, trained: Trained) -> None:
+    """Put optimizer and projections where they were when the checkpoint `folder` was written, as the model is."""
+    restore_optimizer(trained.parameters, trained.optimizer, load_file(folder / OPTIMIZER_NAME))
+    trained.projections.load(folder)

@@ -40,6 +40,12 @@ class Group:
         """The element-wise maximum over all ranks, of the same type and shape, on the CPU."""
         return values if self.world_size == 1 else self._reduced(values, dist.ReduceOp.MAX)
 
+    def average_(self, values: torch.Tensor) -> None:
+        """Make `values` on this worker's device, in place, their element-wise mean over all ranks."""
+        if self.world_size > 1:
+            dist.all_reduce(values, dist.ReduceOp.SUM)
+            values.div_(self.world_size)
+
     def together(self, work: Callable[[], T]) -> T:
         """Run `work` on every rank; where it fails for good on one rank it fails on all, so that no rank waits for it.
 

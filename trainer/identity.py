@@ -10,7 +10,7 @@ from storage.digests import folder_digest
 from storage.files import write_atomic
 from storage.hashing import fingerprint
 from trainer.errors import RunConflictError
-from trainer.job import TeacherInputs, TrainJob
+from trainer.job import TeacherInputs, TrainingSettings, TrainJob
 from trainer.run_files import IDENTITY_NAME
 
 # Raised by a change to the trainer that changes the numbers of a run.
@@ -86,7 +86,8 @@ def claim(job: TrainJob) -> str:
     path = job.run_folder / IDENTITY_NAME
     try:
         found = json.loads(path.read_bytes())["identity"]
-        found["settings"] = _binding(found["settings"])
+        # A setting that is younger than the run is at its default there, which is what was done before.
+        found["settings"] = _binding(TrainingSettings().model_dump(mode="json") | found["settings"])
     except (FileNotFoundError, ValueError, KeyError):
         found = None
     if found is None:

@@ -1,5 +1,6 @@
 """What the trainer is asked to do: plain records, cheap to import, checked before any work starts."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -52,6 +53,9 @@ class TrainingSettings(Settings):
     learning_rate: Annotated[float, Field(gt=0)] = 3e-4
     warmup_steps: Annotated[int, Field(ge=0)] = 50
     final_learning_rate: Fraction = Field(default=0.1, description="share of learning_rate at the end of the cosine")
+    projection_learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        default=None, description="also train the weights of p_kl's projections; null keeps them as they were built"
+    )
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
     ce_weight: Annotated[float, Field(ge=0)] = 0.1
@@ -72,6 +76,11 @@ class TrainingSettings(Settings):
             raise ValueError(
                 "ce_weight and kd_weight are both 0: there is nothing to train on, set one of them above 0"
             )
+        if self.kd_weight == 0 and self.projection_learning_rate is not None:
+            raise ValueError(
+                "projection_learning_rate is set but kd_weight is 0: projections learn from distillation alone, set "
+                "kd_weight above 0 or remove projection_learning_rate"
+            )
         if self.batch_windows % self.workers:
             raise ValueError(f"batch_windows {self.batch_windows} must be a multiple of workers {self.workers}")
         return self
@@ -87,6 +96,15 @@ class TeacherInputs(Settings):
     cache: AbsolutePath
     vocabulary: AbsolutePath
     projection: AbsolutePath | None = None  # p_kl only
+
+
+def require_projections(settings: TrainingSettings, losses: Sequence[LossName]) -> None:
+    """ValueError if projections are to be learned and none of the teachers' losses has one."""
+    if settings.projection_learning_rate is not None and "p_kl" not in losses:
+        raise ValueError(
+            f"training.projection_learning_rate is {settings.projection_learning_rate}, but no teacher has a "
+            "projection to learn: give a teacher `loss: p_kl`, or remove the setting"
+        )
 
 
 class SourceWeight(Settings):
@@ -124,6 +142,11 @@ class TrainJob(Settings):
         if len(set(names)) < len(names):
             raise ValueError(f"a source has one weight, got weights of {names}")
         return weights
+
+    @model_validator(mode="after")
+    def _has_projections_to_learn(self) -> "TrainJob":
+        require_projections(self.settings, [teacher.loss for teacher in self.teachers])
+        return self
 
 
 class EvaluateJob(Settings):

@@ -37,10 +37,11 @@ def require_loggers(names: Sequence[LoggerName]) -> None:
 
 def scalars(record: Metrics) -> Iterator[tuple[str, float]]:
     """The record's numbers by name, as loggers show them: `kd/<teacher>` for each teacher."""
-    for name, value in record.model_dump(exclude_none=True, exclude={"step", "kd"}).items():
-        yield name, value
-    for teacher, value in record.kd.items():
-        yield f"kd/{teacher}", value
+    for name, value in record.model_dump(exclude_none=True, exclude={"step"}).items():
+        if isinstance(value, dict):
+            yield from ((f"{name}/{teacher}", one) for teacher, one in value.items())
+        else:
+            yield name, value
 
 
 def open_loggers(job: TrainJob, first_step: int) -> list[MetricsLogger]:

@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from storage.files import write_atomic
-from trainer.checkpoints import Checkpoints, load_optimizer
+from trainer.checkpoints import Checkpoints, load_trained
 from trainer.group import Group
 from trainer.job import TrainJob, TrainResult
 from trainer.metrics import Metrics
@@ -90,7 +90,7 @@ class Training:
         folder = checkpoint_folder(self.job.run_folder, step)
         state = sound_state(folder)
         assert state is not None, f"{folder} was just found to be sound"
-        load_optimizer(folder, self.stepper.model, self.stepper.optimizer)
+        load_trained(folder, self.stepper.trained)
         return state
 
     def _forget_later_steps(self) -> None:
@@ -138,6 +138,8 @@ class Training:
             loss=outcome.loss,
             ce=outcome.ce,
             kd=dict(zip(names, outcome.kd, strict=True)),
+            projection_change=self.stepper.projections.changes() or None,
+            projection_slot=self.stepper.projections.slot_shares() or None,
             learning_rate=learning_rate(step, settings),
             grad_norm=outcome.grad_norm,
             tokens_per_second=prepared.tokens / taken,
@@ -159,7 +161,7 @@ class Training:
     def _write_checkpoint(self) -> None:
         assert self.recorder is not None
         self.recorder.sync()
-        self.checkpoints.save(self.stepper.model, self.stepper.optimizer, self.state)
+        self.checkpoints.save(self.stepper.trained, self.state)
         self.checkpoints.prune(self.job.settings.keep_checkpoints, self.state)
 
     def _write_result(self) -> None:

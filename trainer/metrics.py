@@ -23,7 +23,7 @@ class Metrics(BaseModel):
     How each field is reduced over the workers and micro-batches of a step: loss, ce and kd are sums over all of them
     divided by the counts over all of them (never means of means), in nats; tokens are summed;
     packing_efficiency is that sum divided by the sum with padding; grad_norm is that of the one global gradient, before
-    clipping; the rest is the same everywhere.
+    clipping, learnt projections included; the rest is the same everywhere.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,6 +34,8 @@ class Metrics(BaseModel):
     loss: float | None = None  # kd_weight * sum of weight * kd + ce_weight * ce
     ce: float | None = None
     kd: dict[str, float] = {}  # by teacher, before its weight
+    projection_change: dict[str, float] | None = None  # by teacher with a learnt one: mean |weight - first weight|
+    projection_slot: dict[str, float] | None = None  # by teacher where it has a scale slot: mean share of a row in it
     learning_rate: float | None = None
     grad_norm: float | None = None
     tokens_per_second: float | None = None  # student tokens without padding, over all workers

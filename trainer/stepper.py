@@ -10,6 +10,7 @@ import contextlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -17,11 +18,13 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
 from trainer.batches import Ahead, BatchBuilder, MicroBatch, MicroPlan, StepBatch
+from trainer.checkpoints import Trained
 from trainer.errors import DivergedError
 from trainer.group import Group
 from trainer.job import TrainJob
 from trainer.model import Student
 from trainer.optimizer import learning_rate, make_optimizer
+from trainer.projections import LearntProjections
 from xtoken_core.losses import cross_entropy
 
 
@@ -60,10 +63,17 @@ class Stepper:
         torch.nn.Module.to(self.model, group.device)
         self.student = Student(self.model, batches.vocabulary.size)
         self._parallel = in_parallel(self.student, group)
-        self.optimizer = make_optimizer(self.model, job.settings)
+        self.projections = LearntProjections(job.settings, [teacher for teacher, _ in batches.teachers])
+        self.projections.to(group.device)
+        self.optimizer = make_optimizer(self.model, job.settings, self.projections.parameters())
         weights = [job.settings.ce_weight, *(job.settings.kd_weight * teacher.weight for teacher in job.teachers)]
         self._weights = np.array(weights)
         self._ahead = Ahead(lambda step: batches.step(step, group.rank, group.world_size), job.settings.steps)
+
+    @property
+    def trained(self) -> Trained:
+        """What a checkpoint holds."""
+        return Trained(self.model, self.projections, self.optimizer)
 
     def close(self) -> None:
         """End the threads that build batches."""
@@ -90,6 +100,7 @@ class Stepper:
                 totals = self._totals(batch.to(self._group.device), prepared)
                 (totals * self._factors(prepared)).sum().backward()
             sums += totals.detach().cpu().numpy()
+        self.projections.average_gradients(self._group)
         outcome = self._outcome(self._group.sum(sums), prepared)
         self._require_finite(step, outcome)
         self._update(step)
@@ -122,8 +133,8 @@ class Stepper:
         with autocast(self._group.device):
             logits = self._parallel(rows.ids, rows.row, rows.position, rows.position_ids)
         kd = [
-            term.total(logits, predictions, self._settings.temperature, scores)
-            for term, scores in zip(batch.terms, prepared.scores, strict=True)
+            term.total(logits, predictions, self._settings.temperature, scores, weights)
+            for term, scores, weights in zip(batch.terms, prepared.scores, self.projections.weights(), strict=True)
         ]
         return torch.stack([cross_entropy(logits, predictions.targets).sum(), *kd])
 
@@ -134,7 +145,8 @@ class Stepper:
 
     def _outcome(self, sums: np.ndarray, prepared: PreparedStep) -> StepOutcome:
         means = sums / np.maximum(prepared.counts, 1)
-        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        everything = chain(self.model.parameters(), self.projections.parameters())
+        parameters = [parameter for parameter in everything if parameter.requires_grad]
         norm = torch.nn.utils.clip_grad_norm_(parameters, self._settings.clip_norm)
         return StepOutcome(float(self._weights @ means), float(means[0]), tuple(means[1:].tolist()), float(norm))
 
@@ -148,7 +160,7 @@ class Stepper:
 
     def _update(self, step: int) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(step, self._settings)
+            group["lr"] = learning_rate(step, self._settings, group["peak"])
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 

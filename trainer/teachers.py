@@ -100,6 +100,7 @@ class TeacherData:
 
     inputs: TeacherInputs
     student: StudentWindows
+    student_vocabulary: Vocabulary
     vocabulary: Vocabulary
     alignments: Shards[pa.Table]
     cache: CacheShards
@@ -121,6 +122,7 @@ class TeacherData:
         data = cls(
             inputs=inputs,
             student=student,
+            student_vocabulary=student_vocabulary,
             vocabulary=vocabulary,
             alignments=alignments,
             cache=CacheShards.of(cache),

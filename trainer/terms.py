@@ -76,11 +76,17 @@ class Term(Protocol):
         """The same on another device."""
 
     def total(
-        self, logits: torch.Tensor, predictions: Predictions, temperature: float, scores: torch.Tensor | None
+        self,
+        logits: torch.Tensor,
+        predictions: Predictions,
+        temperature: float,
+        scores: torch.Tensor | None,
+        weights: torch.Tensor | None,
     ) -> torch.Tensor:
         """The summed loss, a tensor without dimensions, from the student's `logits` [N, Vs].
 
         scores: `column_scores` of the plans, the maximum over all micro-batches and ranks of the step.
+        weights: of the teacher's projection, [student ids, k], where they are trained; else those that it came with.
         """
 
 
@@ -125,7 +131,12 @@ class PrefixTerm:
         return PrefixTerm(self.which.to(device, non_blocking=True), self.cells.to(device))
 
     def total(
-        self, logits: torch.Tensor, predictions: Predictions, temperature: float, scores: torch.Tensor | None
+        self,
+        logits: torch.Tensor,
+        predictions: Predictions,
+        temperature: float,
+        scores: torch.Tensor | None,
+        weights: torch.Tensor | None,
     ) -> torch.Tensor:
         return prefix_kl(logits[self.which], self.cells, temperature).sum()
 
@@ -168,9 +179,19 @@ class PKLTerm:
         return PKLTerm(replace(self.inputs, **moved))
 
     def total(
-        self, logits: torch.Tensor, predictions: Predictions, temperature: float, scores: torch.Tensor | None
+        self,
+        logits: torch.Tensor,
+        predictions: Predictions,
+        temperature: float,
+        scores: torch.Tensor | None,
+        weights: torch.Tensor | None,
     ) -> torch.Tensor:
-        inputs = replace(self.inputs, student_logits=predictions.dense(logits)[None])
+        fixed = self.inputs.projection_weights
+        inputs = replace(
+            self.inputs,
+            student_logits=predictions.dense(logits)[None],
+            projection_weights=fixed if weights is None else weights[: len(fixed)],
+        )
         settings = PKLSettings(temperature=temperature, vocab_topk=P_KL_COLUMNS)
         return p_kl(inputs, settings, scores).loss.total
 
@@ -283,7 +304,12 @@ class _NoTerm:
         return self
 
     def total(
-        self, logits: torch.Tensor, predictions: Predictions, temperature: float, scores: torch.Tensor | None
+        self,
+        logits: torch.Tensor,
+        predictions: Predictions,
+        temperature: float,
+        scores: torch.Tensor | None,
+        weights: torch.Tensor | None,
     ) -> torch.Tensor:
         return logits.new_zeros(())
 

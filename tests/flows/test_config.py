@@ -8,6 +8,7 @@ import yaml
 from flows.config import ConfigError, RunConfig
 from flows.config_files import load_config
 from flows.corpus_config import SourceConfig
+from flows.trainings import training_settings
 
 SMALLEST = """
 student: {tokenizer: ./student}
@@ -236,6 +237,15 @@ class TestValues:
         assert "set `cache.top_k: 0`" in text
         assert "`loss: prefix_kl`" in text
         assert load_config(file, ["teachers.1.loss=p_kl", "cache.top_k=0"]).teachers[1].loss == "p_kl"
+
+    def test_learning_a_projection_needs_a_teacher_with_one(self, file: Path) -> None:
+        rate, p_kl = "training.projection_learning_rate=0.1", ("teachers.1.loss=p_kl", "cache.top_k=0")
+        assert "training.projection_learning_rate is 0.1, but no teacher has a projection to learn" in problem(
+            file, rate
+        )
+        config = load_config(file, [rate, *p_kl, "baseline.learning_rate=1"])
+        rates = {name: one.projection_learning_rate for name, one in training_settings(config).items()}
+        assert rates == {"ce": None, "distilled": 0.1}  # cross-entropy alone has no projection
 
     def test_a_home_in_the_workspace_is_expanded(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HOME", "/home/someone")

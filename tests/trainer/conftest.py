@@ -4,12 +4,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from tiny_runs import KilledError
 from tiny_workspace import TinyWorkspace, make_workspace
 
 from trainer.group import Group
 from trainer.job import TrainJob
 from trainer.loop import run_loop
 from trainer.metrics import Metrics, read_metrics
+from trainer.recorder import Recorder
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +46,20 @@ def run_alone(alone: Group) -> Callable[[TrainJob], list[Metrics]]:
         return read_metrics(job.run_folder)
 
     return run
+
+
+@pytest.fixture
+def kill_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Makes the run end right after the record of a step, once."""
+    record = Recorder.record
+
+    def arm(step: int) -> None:
+        def record_and_die(self: Recorder, metrics: Metrics) -> None:
+            record(self, metrics)
+            if metrics.step == step:
+                monkeypatch.setattr(Recorder, "record", record)
+                raise KilledError
+
+        monkeypatch.setattr(Recorder, "record", record_and_die)
+
+    return arm

@@ -25,6 +25,18 @@ def test_a_setting_that_was_binding_once_may_change_too(job: TrainJob) -> None:
     claim(job)
 
 
+def test_a_run_may_be_older_than_a_setting(job: TrainJob) -> None:
+    """Then it was done as the default says, and nothing else goes on from it."""
+    claim(job)
+    path = job.run_folder / "run.json"
+    content = json.loads(path.read_bytes())
+    del content["identity"]["settings"]["projection_learning_rate"]
+    path.write_text(json.dumps(content))
+    claim(job)
+    with pytest.raises(RunConflictError, match=r"settings.projection_learning_rate: None there, 0\.1 now"):
+        claim(with_settings(job, projection_learning_rate=0.1))
+
+
 def with_settings(job: TrainJob, **changes: Any) -> TrainJob:
     return job.model_copy(update={"settings": job.settings.model_copy(update=changes)})
 
@@ -65,6 +77,7 @@ def test_how_a_run_is_kept_may_change(job: TrainJob, changes: dict[str, Any]) ->
         ({"seed": 1, "ce_weight": 0.5}, "settings.ce_weight: 0.1 there, 0.5 now; settings.seed: 0 there, 1 now"),
         ({"workers": 2}, "settings.workers: 1 there, 2 now"),
         ({"packing": True}, "settings.packing: False there, True now"),
+        ({"projection_learning_rate": 0.1}, "settings.projection_learning_rate: None there, 0.1 now"),
     ],
 )
 def test_another_job_is_a_conflict_that_says_what_differs(job: TrainJob, changes: dict[str, Any], told: str) -> None:

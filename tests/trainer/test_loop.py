@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from tiny_runs import KilledError, curve
 from tiny_workspace import TinyWorkspace
 from transformers import (
     AutoModelForCausalLM,
@@ -27,38 +28,11 @@ from trainer.job import SourceWeight, TrainJob, TrainResult
 from trainer.loggers import scalars
 from trainer.loop import run_loop
 from trainer.metrics import Metrics
-from trainer.recorder import Recorder
 from trainer.run import train
 from trainer.run_files import checkpoint_folder, checkpoint_steps
 from trainer.state import newest_state, sound_state
 
 RunAlone = Callable[[TrainJob], list[Metrics]]
-
-
-class KilledError(BaseException):
-    """Stands for a kill: nothing in the loop handles it."""
-
-
-@pytest.fixture
-def kill_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Makes the run end right after the record of a step, once."""
-    record = Recorder.record
-
-    def arm(step: int) -> None:
-        def record_and_die(self: Recorder, metrics: Metrics) -> None:
-            record(self, metrics)
-            if metrics.step == step:
-                monkeypatch.setattr(Recorder, "record", record)
-                raise KilledError
-
-        monkeypatch.setattr(Recorder, "record", record_and_die)
-
-    return arm
-
-
-def curve(records: list[Metrics]) -> list[Metrics]:
-    """The records without what depends on the clock."""
-    return [record.model_copy(update={"seconds": 0.0, "tokens_per_second": None}) for record in records]
 
 
 def with_dropout(job: TrainJob, folder: Path) -> TrainJob:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_runs import FORGET, only_micro_batch, stepper_of
 from tiny_workspace import TinyWorkspace
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -13,19 +14,9 @@ from trainer.batches import MicroBatch
 from trainer.errors import DivergedError
 from trainer.group import Group
 from trainer.job import TeacherInputs, TrainJob
-from trainer.model import embedding_rows, make_student
-from trainer.opened import OpenedJob, open_job
-from trainer.stepper import StepOutcome, Stepper
+from trainer.stepper import StepOutcome
 from trainer.terms import PKLTerm, PrefixTerm
 from xtoken_core.losses import PKLInputs, PKLSettings, p_kl, prefix_kl
-
-FORGET = {"clip_norm": 1e9, "learning_rate": 1e-30, "weight_decay": 0.0}  # steps that leave the student as it was
-
-
-def stepper_of(job: TrainJob, alone: Group) -> tuple[Stepper, OpenedJob]:
-    opened = open_job(job)
-    model = make_student(job.student, opened.vocabulary, opened.student, seed=0)
-    return Stepper(job, alone, model, opened.batches(embedding_rows(model))), opened
 
 
 def gradient_of(job: TrainJob, alone: Group) -> tuple[torch.Tensor, float]:
@@ -67,11 +58,6 @@ def plain_loss(logits: torch.Tensor, batch: MicroBatch, kd_weights: list[float],
             inputs = PKLInputs(**vars(term.inputs) | {"student_logits": flat})
             loss = loss + weight * p_kl(inputs, PKLSettings(vocab_topk=8192)).loss.mean
     return loss
-
-
-def only_micro_batch(opened: OpenedJob) -> MicroBatch:
-    (plan,) = opened.batches(student_rows=400).step(1, 0, 1).plans
-    return plan.complete()
 
 
 def teachers_of(tiny: TinyWorkspace, names: str) -> list[TeacherInputs]:
