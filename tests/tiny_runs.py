@@ -1,5 +1,9 @@
 """Small runs of the trainer in this process, and parts of them."""
 
+from pathlib import Path
+
+from transformers import LlamaConfig, LlamaForCausalLM
+
 from trainer.batches import MicroBatch
 from trainer.group import Group
 from trainer.job import TrainJob
@@ -29,3 +33,10 @@ def stepper_of(job: TrainJob, alone: Group) -> tuple[Stepper, OpenedJob]:
 def only_micro_batch(opened: OpenedJob) -> MicroBatch:
     (plan,) = opened.batches(student_rows=400).step(1, 0, 1).plans
     return plan.complete()
+
+
+def with_rows(job: TrainJob, rows: int, folder: Path) -> TrainJob:
+    """The job with a student that has embeddings of the first `rows` ids."""
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    LlamaForCausalLM(LlamaConfig(vocab_size=rows, **sizes)).save_pretrained(folder)
+    return job.model_copy(update={"student": job.student.model_copy(update={"model": folder})})

@@ -9,7 +9,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
-from tiny_runs import FORGET, KilledError, curve, only_micro_batch, stepper_of
+from tiny_runs import FORGET, KilledError, curve, only_micro_batch, stepper_of, with_rows
 from tiny_workspace import ENTRIES, TinyWorkspace, write_wide_projection
 
 from storage.projections import TENSORS, load_projection
@@ -120,6 +120,21 @@ def test_the_first_step_moves_the_weights_against_their_gradient(begun: Callable
     assert large.sum() > 100
     moved = (logits.detach() - before)[large]
     torch.testing.assert_close(moved, -0.05 * gradient[large].sign(), rtol=0.02, atol=0)
+
+
+def test_ids_that_the_student_has_no_row_for_stay_as_they_were(
+    tmp_path: Path, tiny: TinyWorkspace, alone: Group, teacher: TeacherInputs
+) -> None:
+    job = learning(tiny, "unused", teacher)
+    short = with_rows(job, 399, tmp_path)
+    stepper, _ = stepper_of(short, alone)
+    (logits,) = stepper.projections.parameters()
+    before = logits.detach().clone()
+    stepper.optimize(1, stepper.prepare(1))
+    stepper.close()
+    moved = (logits != before).any(dim=1)
+    assert moved[:399].sum() > 300
+    assert not moved[399:].any()
 
 
 def test_learning_the_projection_lowers_the_loss_further(

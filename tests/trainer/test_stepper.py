@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_runs import FORGET, only_micro_batch, stepper_of
+from tiny_runs import FORGET, only_micro_batch, stepper_of, with_rows
 from tiny_workspace import TinyWorkspace
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from storage.records import StoredRecords
 from trainer.batches import MicroBatch
@@ -93,13 +92,6 @@ def test_prefix_kl_has_no_cell_for_an_id_without_a_row(tmp_path: Path, tiny: Tin
     teacher_id = tiny.teacher.id_of[tiny.student.vocabulary.token_bytes(399)]
     assert teacher_id in StoredRecords.from_table(tiny.cache.table(0)).records.topk_ids
     assert gradient_of(job, alone)[1] < 20
-
-
-def with_rows(job: TrainJob, rows: int, folder: Path) -> TrainJob:
-    """The job with a student that has embeddings of the first `rows` ids."""
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
-    LlamaForCausalLM(LlamaConfig(vocab_size=rows, **sizes)).save_pretrained(folder)
-    return job.model_copy(update={"student": job.student.model_copy(update={"model": folder})})
 
 
 @pytest.mark.parametrize("size", [1, 3])
