@@ -33,7 +33,7 @@ class LearntProjection(nn.Module):
         super().__init__()
         assert teacher.projection is not None
         self.teacher, self._built = teacher, teacher.projection
-        self.learnable = LearnableProjection(self._built, scale_slot=bool((self._built.indices[:, -1] < 0).all()))
+        self.learnable = LearnableProjection(self._built, self._built.has_scale_slot)
         self.register_buffer("start", self.learnable().detach(), persistent=False)
 
     @property

@@ -3,6 +3,7 @@
 from dataclasses import astuple
 
 from rich.console import Group, RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from flows.inspect.values import grid
@@ -52,9 +53,11 @@ def _on_text(findings: Findings, text: TextFindings) -> list[list[str]]:
     ]
 
 
-def _coverage(findings: Findings) -> RenderableType:
+def _coverage(findings: Findings) -> Table:
     columns = ["class", "tokens", *KIND_NAMES, *(["of the text"] if findings.text else [])]
-    return grid("coverage by class", columns, [_row(one, findings.text) for one in findings.classes])
+    table = grid("coverage by class", columns, [_row(one, findings.text) for one in findings.classes])
+    table.columns[0].no_wrap = True
+    return table
 
 
 def _row(one: ClassCoverage, text: TextFindings | None) -> list[object]:
