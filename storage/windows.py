@@ -1,5 +1,7 @@
 """A windows artifact beside its rows: the ids that slices of documents have, and what the corpus was found to hold."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +20,8 @@ KIND = "windows"
 class Reading(BaseModel):
     """What one file of the corpus gave.
 
-    source: the name of the source in the config. is_chat: its documents are chats. shards: how many it filled.
-    documents, bytes: of these. empty: rows without text. bad_rows: rows that are no document, by reason, of which
+    source: the name of the source in the config. is_chat: its documents are chats. windows, documents, bytes: how many,
+    bytes of the documents. empty: rows without text. bad_rows: rows that are no document, by reason, of which
     `examples` names some.
     """
 
@@ -28,7 +30,7 @@ class Reading(BaseModel):
     file: str
     source: str
     is_chat: bool
-    shards: int
+    windows: int
     documents: int
     bytes: int
     empty: int = 0
@@ -36,21 +38,63 @@ class Reading(BaseModel):
     examples: tuple[str, ...] = ()
 
 
+class GroupReading(BaseModel):
+    """What the files of a group gave, in order. shards: how many they filled together; all files are of one source."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    shards: int
+    files: tuple[Reading, ...]
+
+    def named(self, names: Iterable[str]) -> "GroupReading":
+        """The same with these names of the files."""
+        renamed = (reading.model_copy(update={"file": name}) for reading, name in zip(self.files, names, strict=True))
+        return self.model_copy(update={"files": tuple(renamed)})
+
+
+@dataclass(frozen=True, eq=False)
+class FileRows:
+    """Which file each row is from: those of a file follow each other, over all shards.
+
+    readings: of all files, also of those without a row. ends, shard_starts: the row behind each file, and the first of
+    each shard, counted over all shards (int64).
+    """
+
+    readings: list[Reading]
+    ends: np.ndarray
+    shard_starts: np.ndarray
+
+    @classmethod
+    def of(cls, windows: Artifact) -> "FileRows":
+        """From the readings."""
+        found = readings(windows)
+        ends = np.cumsum([reading.windows for reading in found])
+        return cls(found, ends, np.cumsum([0, *(shard.rows for shard in windows.manifest.shards)]))
+
+    def at(self, row: int) -> Reading:
+        """Of the file that a row is from, counted over all shards."""
+        return self.readings[int(np.searchsorted(self.ends, row, side="right"))]
+
+    def first_in(self, shard: int) -> Reading:
+        """Of the file that a shard begins with; the others in it are of the same source."""
+        return self.at(int(self.shard_starts[shard]))
+
+    def names(self, shard: int) -> list[str]:
+        """The file of each row of a shard."""
+        rows = np.arange(*self.shard_starts[shard : shard + 2])
+        return [self.readings[file].file for file in np.searchsorted(self.ends, rows, side="right").tolist()]
+
+
 def readings(windows: Artifact) -> list[Reading]:
-    """One for each file of the corpus, in the order of their shards."""
+    """One for each file of the corpus, in order."""
     names = [entry.name for entry in windows.manifest.files if entry.name.startswith("reading-")]
-    return [read_reading(windows.folder / name) for name in names]
+    return [reading for name in names for reading in read_group_reading(windows.folder / name).files]
 
 
-def shard_readings(windows: Artifact) -> list[Reading]:
-    """For each shard the reading of the file that it is from."""
-    return [reading for reading in readings(windows) for _ in range(reading.shards)]
-
-
-def read_reading(path: Path) -> Reading:
+def read_group_reading(path: Path) -> GroupReading:
     """Read one (ArtifactError if it is none)."""
     try:
-        return Reading.model_validate_json(path.read_bytes())
+        return GroupReading.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         raise ArtifactError(f"{path} cannot be read: {error}; run the command that made it again") from error
 

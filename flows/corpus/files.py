@@ -4,6 +4,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import IO, Any
 
 import fsspec
@@ -20,18 +21,26 @@ Row = tuple[int, Any]  # what readers yield: a number, and the value of the colu
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file or dataset of a source: where it is, its name without the folder, a digest that changes with its bytes."""
+    """A file or dataset of a source.
+
+    url: where it is. name: what it is called among the files of its source, its path below what they have in common.
+    digest: changes with its bytes. size: bytes as stored, None for a dataset and where nobody knows.
+    """
 
     url: str
     name: str
     digest: str
     source: SourceConfig
+    size: int | None = None
 
-    @property
+    @cached_property
     def key(self) -> str:
-        """The hash of all that determines the documents of a file, and of the name of its source."""
-        source = self.source
-        return fingerprint([self.digest, self.name, source.name, source.column, source.messages_column is not None])
+        """The hash of all that determines the documents of a file, of its name without folders, and of its source's.
+
+        Without folders, as files elsewhere decide how many of them the name has.
+        """
+        source, name = self.source, self.name.rsplit("/", 1)[-1]
+        return fingerprint([self.digest, name, source.name, source.column, source.messages_column is not None])
 
 
 def stem_of(name: str) -> str:

@@ -1,7 +1,8 @@
 """Finding files: paths, folders, globs and fsspec URLs, each file with a digest that changes with its bytes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +39,36 @@ class Location:
         url = self.filesystem.unstrip_protocol(self.path)
         return _chained(self.pattern, url) if "::" in self.pattern else url
 
+    @property
+    def size(self) -> int | None:
+        """Bytes as stored; None where the file system does not know."""
+        size: int | None = self._info.get("size")
+        return size
+
     def digest(self) -> str:
         """Of the bytes, or of what the file system says that changes with them."""
         if self._is_local:
             return file_digest(Path(self.path))
         # Times within a container prove nothing: archivers may set them all to one.
-        return _remote_digest(self.filesystem, self.path, _CHECKSUMS if "::" in self.pattern else _CHECKSUMS + _TIMES)
+        return self._remote_digest(_CHECKSUMS if "::" in self.pattern else _CHECKSUMS + _TIMES)
 
     @property
     def _is_local(self) -> bool:
         return isinstance(self.filesystem, fsspec.get_filesystem_class("file"))
+
+    @cached_property
+    def _info(self) -> Mapping[str, Any]:
+        """All that the file system says of the file: over a network that is a request."""
+        found: Mapping[str, Any] = self.filesystem.info(self.path)
+        return found
+
+    def _remote_digest(self, stamps: tuple[str, ...]) -> str:
+        """From the first of `stamps` that the file system knows of the file; where it knows none, from the bytes."""
+        for stamp in stamps:
+            if self._info.get(stamp):
+                return fingerprint([stamp, str(self._info[stamp]), self.size])
+        with self.filesystem.open(self.path, "rb") as file:
+            return stream_checksum(file)
 
 
 def locate(pattern: str) -> Iterator[Location]:
@@ -77,11 +98,7 @@ def _chained(pattern: str, url: str) -> str:
     return "::".join([*links[:place], url, *links[place + 1 :]])
 
 
-def _remote_digest(filesystem: Any, path: str, stamps: tuple[str, ...]) -> str:
-    """From the first of `stamps` that the filesystem knows of the file; where it knows none, from the bytes."""
-    info = filesystem.info(path)
-    for stamp in stamps:
-        if info.get(stamp):
-            return fingerprint([stamp, str(info[stamp]), info.get("size")])
-    with filesystem.open(path, "rb") as file:
-        return stream_checksum(file)
+def path_of(url: str) -> str:
+    """The path of a file through the containers that it lies in: `/data/x.zip/a.jsonl` of `zip://a.jsonl::/data/x.zip`."""
+    *inner, outer = (link for link in url.split("::") if link.split(":")[0] not in _CACHES)
+    return "/".join([outer, *(link.partition("://")[2] for link in reversed(inner))])

@@ -15,6 +15,7 @@ from flows.corpus.files import SourceFile
 from flows.corpus.formats import known_endings, known_format
 from flows.corpus.hub import find_dataset
 from flows.corpus.locations import Location, locate
+from flows.corpus.names import names_of
 from flows.corpus_config import CorpusConfig, SourceConfig
 from flows.errors import CorpusError
 
@@ -78,10 +79,17 @@ def find_evaluation_sets(corpus: CorpusConfig) -> list[SourceFile]:
 def _files(source: SourceConfig, key: str) -> list[SourceFile]:
     if source.dataset is not None:
         return [find_dataset(source, key)]
-    return [file for pattern in source.files or () for file in _matches(source, pattern, key)]
+    locations = [location for pattern in source.files or () for location in _matches(pattern, key)]
+    names = names_of({location.url for location in locations})
+    return [_file(location, names[location.url], source, key) for location in locations]
 
 
-def _matches(source: SourceConfig, pattern: str, key: str) -> list[SourceFile]:
+def _file(location: Location, name: str, source: SourceConfig, key: str) -> SourceFile:
+    with _reachable(location.pattern, key):
+        return SourceFile(location.url, name, location.digest(), source, location.size)
+
+
+def _matches(pattern: str, key: str) -> list[Location]:
     with _reachable(pattern, key):
         locations = list(locate(pattern))
     known = [location for location in locations if _is_readable(location)]
@@ -89,8 +97,7 @@ def _matches(source: SourceConfig, pattern: str, key: str) -> list[SourceFile]:
         _warn_of_unknown(pattern, tuple(one.name for one in locations if one not in known))
     if not known:
         raise CorpusError(f"{key}.files: {pattern} matches no file; check the path (it is relative to {Path.cwd()})")
-    with _reachable(pattern, key):
-        return [SourceFile(location.url, location.name, location.digest(), source) for location in known]
+    return known
 
 
 @functools.cache  # a command looks for its files several times

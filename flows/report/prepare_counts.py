@@ -16,7 +16,7 @@ import pyarrow as pa
 from storage.alignments import alignment_of
 from storage.artifact import Artifact
 from storage.columns import from_list_column, from_string_column
-from storage.windows import Reading, shard_readings
+from storage.windows import FileRows, Reading
 from xtoken_core.chunk_sizes import ChunkSizes
 from xtoken_core.ragged import Ragged
 from xtoken_core.text.scripts import SCRIPTS, dominant_scripts
@@ -98,24 +98,27 @@ def count(preparation: Preparation) -> Counts:
 
 @dataclass(frozen=True)
 class _Shard:
+    """A shard of the windows. reading: of its first file, of whose source they all are. files: of each window."""
+
     index: int
     reading: Reading
+    files: list[str]
     windows: pa.Table
 
     @cached_property
     def rows(self) -> pl.DataFrame:
         """For each window its origin and its bytes."""
-        origin = {"source": pl.lit(self.reading.source), "file": pl.lit(self.reading.file)}
         starts, ends = (self.windows[name].to_numpy() for name in ("byte_start", "byte_end"))
         scripts = np.array(SCRIPTS)[dominant_scripts(_texts(self.windows, self.reading.is_chat))]
         split = pl.from_arrow(self.windows["split"])
         rows = pl.DataFrame({"split": split, "script": scripts, "text_bytes": ends - starts})
-        return rows.with_columns(**origin)
+        return rows.with_columns(pl.lit(self.reading.source).alias("source"), pl.Series("file", self.files))
 
 
 def _shards(windows: Artifact) -> Iterator[_Shard]:
-    for index, reading in enumerate(shard_readings(windows)):
-        yield _Shard(index, reading, windows.table(index))
+    files = FileRows.of(windows)
+    for index in range(len(windows)):
+        yield _Shard(index, files.first_in(index), files.names(index), windows.table(index))
 
 
 def _texts(windows: pa.Table, is_chat: bool) -> Ragged:

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -22,10 +23,19 @@ _BATCH_BYTES = 8 << 20
 _LONGEST = 1 << 30  # with a batch before it still below the 2^31 bytes of an Arrow string column
 
 
+@dataclass
+class Cut:
+    """What was cut of one file so far: documents, their windows and their bytes."""
+
+    documents: int = 0
+    windows: int = 0
+    bytes: int = 0
+
+
 class Cutter:
     """Cuts the documents of one source into windows; a chat is one window.
 
-    documents, bytes: what was cut so far. seen: the documents of the corpus so far.
+    files: what was cut of each so far. seen: the documents of the corpus so far.
     """
 
     def __init__(self, config: RunConfig, source: SourceConfig, seen: Occurrences) -> None:
@@ -33,30 +43,39 @@ class Cutter:
         self.max_bytes = config.windows.max_bytes
         self.first_trained = math.ceil(corpus_of(config).holdout * 2**64)
         self.seen = seen
-        self.documents = 0
-        self.bytes = 0
+        self.files: list[Cut] = []
 
-    def tables(self, documents: Iterable[Document]) -> Iterator[pa.Table]:
-        """The windows of some documents at a time, in order.
+    def tables(self, files: Iterable[Iterable[Document]]) -> Iterator[pa.Table]:
+        """The windows of some documents at a time, in order; `files` are the documents of one file after another.
 
         Raises:
             CorpusError: if a document is too large to be handled as one.
         """
-        batch: list[bytes] = []
+        batch: list[tuple[bytes, list[int]]] = []
         pending = 0
-        for document in documents:
-            batch.append(_as_bytes(document))
-            pending += len(batch[-1])
+        for document in self._documents(files):
+            batch.append((document, self._ends(document)))
+            self._count(*batch[-1])
+            pending += len(document)
             if pending >= _BATCH_BYTES:
                 yield self._table(batch)
                 batch, pending = [], 0
         if batch:
             yield self._table(batch)
 
-    def _table(self, documents: list[bytes]) -> pa.Table:
-        self.documents += len(documents)
-        self.bytes += sum(map(len, documents))
-        ends = Ragged.from_lists([self._ends(document) for document in documents], np.int64)
+    def _documents(self, files: Iterable[Iterable[Document]]) -> Iterator[bytes]:
+        for documents in files:
+            self.files.append(Cut())
+            yield from map(_as_bytes, documents)
+
+    def _count(self, document: bytes, ends: list[int]) -> None:
+        self.files[-1].documents += 1
+        self.files[-1].windows += len(ends)
+        self.files[-1].bytes += len(document)
+
+    def _table(self, batch: list[tuple[bytes, list[int]]]) -> pa.Table:
+        documents = [document for document, _ in batch]
+        ends = Ragged.from_lists([ends for _, ends in batch], np.int64)
         which = np.repeat(np.arange(len(documents)), ends.lengths)
         starts = np.concatenate([[0], ends.values[:-1]])
         starts[ends.offsets[:-1]] = 0

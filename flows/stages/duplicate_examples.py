@@ -8,7 +8,7 @@ import numpy as np
 from flows.stages.screened_documents import Documents
 from storage.artifact import Artifact
 from storage.screening import Excerpt, NearDuplicate
-from storage.windows import shard_readings
+from storage.windows import FileRows
 from xtoken_core.text.minhash import similarity
 
 _EXAMPLES = 20
@@ -20,23 +20,21 @@ _CHARACTERS_BEFORE, _CHARACTERS_AFTER = 60, 140
 class _Texts:
     """The texts of documents.
 
-    ends: the row behind each shard (int64). files: the file of each shard. first_rows: of each document (int64).
+    files: of the rows. first_rows: of each document (int64).
     """
 
     windows: Artifact
     documents: Documents
-    ends: np.ndarray
-    files: list[str]
+    files: FileRows
     first_rows: np.ndarray
 
     @classmethod
     def of(cls, windows: Artifact, documents: Documents) -> "_Texts":
-        ends = np.cumsum([shard.rows for shard in windows.manifest.shards])
-        files = [reading.file for reading in shard_readings(windows)]
-        return cls(windows, documents, ends, files, np.cumsum(documents.rows, dtype=np.int64) - documents.rows)
+        first_rows = np.cumsum(documents.rows, dtype=np.int64) - documents.rows
+        return cls(windows, documents, FileRows.of(windows), first_rows)
 
     def file(self, document: int) -> str:
-        return self.files[self._shard(int(self.first_rows[document]))]
+        return self.files.at(int(self.first_rows[document])).file
 
     def text(self, document: int) -> str:
         """As much of it as is compared."""
@@ -46,14 +44,10 @@ class _Texts:
 
     def _texts(self, at: int, end: int) -> Iterator[str]:
         while at < end:
-            index = self._shard(at)
-            begin = int(self.ends[index]) - self.windows.manifest.shards[index].rows
-            rows = self.windows.table(index).slice(at - begin, end - at)
+            index = int(np.searchsorted(self.files.shard_starts, at, side="right")) - 1
+            rows = self.windows.table(index).slice(at - int(self.files.shard_starts[index]), end - at)
             yield from (row["text"] or row["messages"] for row in rows.select(["text", "messages"]).to_pylist())
             at += rows.num_rows
-
-    def _shard(self, row: int) -> int:
-        return int(np.searchsorted(self.ends, row, side="right"))
 
 
 def duplicate_examples(windows: Artifact, documents: Documents, same_as: np.ndarray) -> Iterable[NearDuplicate]:

@@ -18,7 +18,7 @@ from storage.columns import from_string_column, to_list_array
 from storage.hashing import bytes_checksum
 from storage.schemas import TOKENS
 from storage.vocabularies import store_vocabulary, vocabulary_spec
-from storage.windows import Reading, shard_readings
+from storage.windows import FileRows, Reading
 from storage.workspace import Workspace
 from xtoken_core.chats import EncodedRows
 from xtoken_core.ragged import Ragged, offsets_of
@@ -91,7 +91,8 @@ def _methods(config: RunConfig, windows: Artifact, tokenizer: Tokenizer, sources
             return _Method(f"chats-{chats.fingerprint}", chats.encode)
         return _Method("text", lambda table: _texts(table, encoder))
 
-    return [method(reading) for reading in shard_readings(windows)]
+    files = FileRows.of(windows)
+    return [method(files.first_in(index)) for index in range(len(windows))]
 
 
 def _without(method: _Method, left_out: np.ndarray) -> _Method:

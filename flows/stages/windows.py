@@ -1,8 +1,9 @@
 """Corpus -> windows: documents cut into slices, before any tokenizer sees them.
 
-Shards follow the files of the corpus. Beside the shards of a file lies `reading-NNNNN.json`: how many documents it
-gave, and what it held that is none. It is written last, when the file was seen to be what it was before it was read:
-shards without it may hold text that the file had for a while only.
+Shards follow the files of the corpus; small files that follow each other are a group and have theirs in common. Beside
+the shards of a group lies `reading-NNNNN.json`: how many windows each file gave, and what it held that is no document.
+It is written last, when the files were seen to be what they were before they were read: shards without it may hold text
+that a file had for a while only.
 """
 
 import logging
@@ -20,31 +21,32 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.config import RunConfig
 from flows.corpus import (
-    BadRows,
+    FileGroup,
     SourceFile,
     corpus_of,
     find_sources,
+    groups_of,
     log_left_out,
-    read_documents,
     require_documents,
-    require_unchanged,
 )
 from flows.errors import CorpusError
 from flows.memory import release_free_memory
 from flows.progress import Advance, progress
 from flows.sharding import worth_retrying
-from flows.stages.documents import Cutter, shards_of
-from storage.artifact import Artifact, ArtifactSpec, ArtifactWriter, read_table, shard_name
+from flows.stages.documents import shards_of
+from flows.stages.group_reader import GroupReader
+from storage.artifact import Artifact, ArtifactSpec, ArtifactWriter, Found, read_table, shard_name
+from storage.hashing import fingerprint
 from storage.lock import artifact_lock
 from storage.manifest import FileEntry
-from storage.windows import KIND, Reading, occurrences_agree, read_reading, readings
+from storage.windows import KIND, GroupReading, occurrences_agree, read_group_reading, readings
 from storage.workspace import Workspace
 from xtoken_core.occurrences import Occurrences
 
 logger = logging.getLogger(__name__)
 
-ALGORITHM_VERSION = 4
-_TASK_SECONDS = 5.0  # a Prefect task of its own would take longer than a small file
+ALGORITHM_VERSION = 5
+_TASK_SECONDS = 5.0  # a Prefect task of its own would take longer than a small group
 
 
 def build_windows(config: RunConfig) -> Artifact:
@@ -54,7 +56,10 @@ def build_windows(config: RunConfig) -> Artifact:
         CorpusError: if the corpus is missing, unreadable or without any text.
     """
     files = find_sources(corpus_of(config))
-    spec = ArtifactSpec(KIND, ALGORITHM_VERSION, _inputs(config), {"files": [file.key for file in files]})
+    groups = groups_of(files)
+    # The readings hold the names, which depend on where the files are, unlike all that is in the shards.
+    upstream = {"groups": [group.key for group in groups], "names": fingerprint([file.name for file in files])}
+    spec = ArtifactSpec(KIND, ALGORITHM_VERSION, _inputs(config), upstream)
     workspace = Workspace(config.workspace)
     folder = workspace.windows(spec)
     writer = ArtifactWriter(folder, spec, workspace.shelf(folder))
@@ -66,7 +71,7 @@ def build_windows(config: RunConfig) -> Artifact:
                 log_left_out(reading.file, reading.bad_rows, reading.examples, reading.empty)
             logger.info("windows: reused %s", writer.folder)
             return artifact
-        return _WindowsStage(config, writer).run(files)
+        return _WindowsStage(config, writer, groups).run(files)
 
 
 def _require_good_rows(config: RunConfig, windows: Artifact) -> None:
@@ -89,57 +94,59 @@ class _WindowsStage:
 
     config: RunConfig
     writer: ArtifactWriter
+    groups: list[FileGroup]
     shards: list[FileEntry] = field(default_factory=list)
     readings: list[FileEntry] = field(default_factory=list)
     seen: Occurrences = field(default_factory=Occurrences)
 
     def run(self, files: list[SourceFile]) -> Artifact:
         with progress("windows", len(files)) as advance:
-            while len(self.readings) < len(files):
-                name = f"windows {files[len(self.readings)].name}"
-                make_window_shards.with_options(task_run_name=name)(partial(self._go_on, files, advance))
-        found = [read_reading(self.writer.folder / entry.name) for entry in self.readings]
-        require_documents(corpus_of(self.config), files, found)
+            while len(self.readings) < len(self.groups):
+                name = f"windows {self._next.name}"
+                make_window_shards.with_options(task_run_name=name)(partial(self._go_on, advance))
+        found = [read_group_reading(self.writer.folder / entry.name) for entry in self.readings]
+        require_documents(corpus_of(self.config), files, [reading for group in found for reading in group.files])
         self._check()
         release_free_memory()
         logger.info("windows: %d windows in %s", sum(entry.rows for entry in self.shards), self.writer.folder)
         return self.writer.finish([*self.shards, *self.readings])
 
-    def _go_on(self, files: list[SourceFile], advance: Advance) -> None:
-        """Do the next file, and more of them for some seconds."""
+    @property
+    def _next(self) -> FileGroup:
+        return self.groups[len(self.readings)]
+
+    def _go_on(self, advance: Advance) -> None:
+        """Do the next group, and more of them for some seconds."""
         until = time.monotonic() + _TASK_SECONDS
         while True:
-            file = files[len(self.readings)]
-            if not self._reuse(file):
-                self._make(file)
-            advance(1)
-            if len(self.readings) == len(files) or time.monotonic() > until:
+            group = self._next
+            if not self._reuse(group):
+                self._make(group)
+            advance(len(group.files))
+            if len(self.readings) == len(self.groups) or time.monotonic() > until:
                 return
 
-    def _make(self, file: SourceFile) -> None:
-        """Write the shards of one file that are not there, each while the next is read, and then what was read."""
-        self.writer.forget(self._end(file)[0])
+    def _make(self, group: FileGroup) -> None:
+        """Write the shards of one group that are not there, each while the next is read, and then what was read."""
+        self.writer.forget(self._end(group)[0])
         self.seen.take_back()
-        bad_rows = BadRows(fatal=corpus_of(self.config).bad_rows == "error")
-        cutter = Cutter(self.config, file.source, self.seen)
-        entries = self._shards(file, cutter.tables(read_documents(file, bad_rows)))
-        require_unchanged(file)
-        reading = _reading(file, len(entries), cutter, bad_rows).model_dump_json().encode()
-        self._enter(entries, self.writer.write_bytes(*self._end(file), reading))
+        reader = GroupReader(self.config, group, self.seen)
+        entries = self._shards(group, reader.tables())
+        self._enter(entries, self._write_reading(group, reader.reading(len(entries))))
 
-    def _shards(self, file: SourceFile, tables: Iterator[pa.Table]) -> list[FileEntry]:
+    def _shards(self, group: FileGroup, tables: Iterator[pa.Table]) -> list[FileEntry]:
         shards: list[Future[FileEntry]] = []
         reused = 0
         with ThreadPoolExecutor(1, thread_name_prefix="writes") as pool:
             for table in shards_of(tables, self.config.windows.windows_per_shard):
                 if len(shards) > 1:
-                    shards[-2].result()  # at most one is written and one waits, or memory would grow with the file
-                place = self._place(file, len(shards))
+                    shards[-2].result()  # at most one is written and one waits, or memory would grow with the files
+                place = self._place(group, len(shards))
                 entry = self._there(*place, table)
                 reused += entry is not None
                 shards.append(pool.submit(self._write, *place, table, entry))
         if reused:
-            logger.info("windows: reused %d of %d shards of %s", reused, len(shards), file.name)
+            logger.info("windows: reused %d of %d shards of %s", reused, len(shards), group.name)
         return [shard.result() for shard in shards]
 
     def _there(self, name: str, key: str, table: pa.Table) -> FileEntry | None:
@@ -151,44 +158,50 @@ class _WindowsStage:
         stats = {"bytes": float(pc.sum(pc.subtract(table["byte_end"], table["byte_start"])).as_py())}
         return entry or self.writer.write_table(name, key, table, stats)
 
+    def _write_reading(self, group: FileGroup, reading: GroupReading) -> FileEntry:
+        return self.writer.write_bytes(*self._end(group), reading.model_dump_json().encode())
+
     def _enter(self, shards: list[FileEntry], reading: FileEntry) -> None:
         self.shards += shards
         self.readings.append(reading)
         self.seen.keep()
 
-    def _place(self, file: SourceFile, index: int) -> tuple[str, str]:
-        """Name and key of a file's shard `index`, after the shards of the files before."""
-        return shard_name(len(self.shards) + index), f"{file.key}/{index}"
+    def _place(self, group: FileGroup, index: int) -> tuple[str, str]:
+        """Name and key of a group's shard `index`, after the shards of the groups before."""
+        return shard_name(len(self.shards) + index), f"{group.key}/{index}"
 
-    def _end(self, file: SourceFile) -> tuple[str, str]:
-        return f"reading-{len(self.readings):05d}.json", file.key
+    def _end(self, group: FileGroup) -> tuple[str, str]:
+        return f"reading-{len(self.readings):05d}.json", group.key
 
-    def _reuse(self, file: SourceFile) -> bool:
-        """Enter a file whose shards are all there, in this artifact or in that of a smaller or larger corpus."""
-        places = self._places(file)
-        everything = [self.writer.find(*place) for place in places]
-        found = [one for one in everything if one is not None]
-        # A reading says so of the shards beside it, not of those that an interrupted run left elsewhere.
-        if not places or len(found) < len(places) or len({one.folder for one in found}) > 1:
+    def _reuse(self, group: FileGroup) -> bool:
+        """Enter a group whose shards are all there, in this artifact or in that of a smaller or larger corpus."""
+        end = self.writer.find(*self._end(group))
+        reading = self._usable(end) if end else None
+        if end is None or reading is None:
             return False
-        *shards, reading = found
+        places = [self._place(group, index) for index in range(reading.shards)]
+        shards = [found for place in places if (found := self.writer.find(*place))]
+        # A reading says so of the shards beside it, not of those that an interrupted run left elsewhere.
+        if len(shards) < reading.shards or any(shard.folder != end.folder for shard in shards):
+            return False
         self.seen.take_back()
         if not all(occurrences_agree(read_table(shard.path), self.seen) for shard in shards):
             return False
-        entries = [self.writer.take(name, one) for (name, _), one in zip(places, [*shards, reading], strict=True)]
-        logger.info("windows: reused %d shard(s) of %s", len(shards), file.name)
-        self._enter(entries[:-1], entries[-1])
+        entries = [self.writer.take(name, shard) for (name, _), shard in zip(places, shards, strict=True)]
+        logger.info("windows: reused %d shard(s) of %s", len(shards), group.name)
+        self._enter(entries, self._take_reading(group, end, reading))
         return True
 
-    def _places(self, file: SourceFile) -> list[tuple[str, str]]:
-        """Where the shards of a file and its reading belong, if it was read and is not to be refused."""
-        found = self.writer.find(*self._end(file))
-        if found is None:
-            return []
-        reading = read_reading(found.path)
-        if reading.bad_rows and corpus_of(self.config).bad_rows == "error":
-            return []
-        return [*(self._place(file, index) for index in range(reading.shards)), self._end(file)]
+    def _usable(self, found: Found) -> GroupReading | None:
+        """A reading that was found, if its files are not to be refused."""
+        reading = read_group_reading(found.path)
+        is_strict = corpus_of(self.config).bad_rows == "error"
+        return None if is_strict and any(file.bad_rows for file in reading.files) else reading
+
+    def _take_reading(self, group: FileGroup, found: Found, reading: GroupReading) -> FileEntry:
+        """The reading of these files in another corpus, where they may have had other names."""
+        named = reading.named(file.name for file in group.files)
+        return self._write_reading(group, named) if named != reading else self.writer.take(self._end(group)[0], found)
 
     def _check(self) -> None:
         """What only all shards together show, read one by one: so many files cannot be mapped at once."""
@@ -217,21 +230,7 @@ class _WindowsStage:
             )
 
 
-def _reading(file: SourceFile, shards: int, cutter: Cutter, bad_rows: BadRows) -> Reading:
-    return Reading(
-        file=file.name,
-        source=file.source.name,
-        is_chat=file.source.messages_column is not None,
-        shards=shards,
-        documents=cutter.documents,
-        bytes=cutter.bytes,
-        empty=bad_rows.empty,
-        bad_rows={str(reason): count for reason, count in bad_rows.counts.items()},
-        examples=tuple(map(str, bad_rows.examples)),
-    )
-
-
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5, retry_condition_fn=worth_retrying)
 def make_window_shards(work: Callable[[], None]) -> None:
-    """Cut some files of the corpus; a retry starts the one that failed again."""
+    """Cut some groups of files; a retry starts the one that failed again."""
     work()

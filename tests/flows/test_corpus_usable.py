@@ -22,7 +22,7 @@ def read(file: SourceFile) -> Reading:
         file=file.name,
         source=file.source.name,
         is_chat=False,
-        shards=1,
+        windows=documents,
         documents=documents,
         bytes=0,
         empty=bad_rows.empty,

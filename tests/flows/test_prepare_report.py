@@ -23,7 +23,7 @@ from flows.report.shares import exactly
 from flows.resolve import tokenizer_of
 from storage.artifact import Artifact, open_artifact
 from storage.screening import read_findings
-from storage.windows import readings, shard_readings
+from storage.windows import readings
 from xtoken_core.align import ChunkKind
 from xtoken_core.chunk_sizes import LONGEST, MOST_BYTES
 from xtoken_core.packing import pack
@@ -88,10 +88,11 @@ def recounted(config: RunConfig, prepared: Prepared) -> list[dict[str, Any]]:
 
 def rows_of(prepared: Prepared, teacher: str, alignments: Artifact) -> list[dict[str, Any]]:
     found = []
-    for index, reading in enumerate(shard_readings(prepared.windows)):
+    files = iter([reading.file for reading in readings(prepared.windows) for _ in range(reading.windows)])
+    for index in range(len(prepared.windows)):
         windows, aligned = prepared.windows.table(index).to_pylist(), alignments.table(index).to_pylist()
         for number, (window, row) in enumerate(zip(windows, aligned, strict=True)):
-            origin = {"teacher": teacher, "source": window["source"], "file": reading.file, "split": window["split"]}
+            origin = {"teacher": teacher, "source": window["source"], "file": next(files), "split": window["split"]}
             found.append(row | origin | {"script": script_of(window), "place": (index, number)})
     return found
 

@@ -1,4 +1,7 @@
-"""Corpus -> windows: what the rows are, and what is left of them when a run is killed or a file is damaged."""
+"""Corpus -> windows: what the rows are, and what is left of them when a run is killed or a file is damaged.
+
+Each file has shards of its own, as large ones do; `test_small_files.py` is about those that share them.
+"""
 
 import shutil
 from collections import Counter
@@ -17,7 +20,7 @@ from flows.stages.windows import build_windows
 from storage.artifact import Artifact, open_artifact, read_table
 from storage.hashing import hash64
 from storage.schemas import WINDOWS
-from storage.windows import readings
+from storage.windows import FileRows, readings
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -30,6 +33,13 @@ def document(number: int) -> str:
 FIRST = [document(number) for number in range(7)]
 SECOND = [FIRST[0], *(document(number) for number in range(7, 12)), FIRST[0], "short", "", "中文 😀 text " * 40]
 HOLDOUT = 0.3
+
+
+@pytest.fixture(scope="module", autouse=True)
+def every_file_is_large() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("flows.corpus.groups.LARGE_BYTES", 1)
+        yield
 
 
 @pytest.fixture
@@ -64,8 +74,8 @@ def written_at(folder: Path) -> dict[str, tuple[int, int]]:
 
 def shards_of(artifact: Artifact, source: str) -> list[str]:
     """The names of the shards that were made from the corpus file `source`."""
-    files = [reading.file for reading in readings(artifact) for _ in range(reading.shards)]
-    return [entry.name for entry, file in zip(artifact.manifest.shards, files, strict=True) if file == source]
+    files = FileRows.of(artifact)
+    return [entry.name for index, entry in enumerate(artifact.manifest.shards) if set(files.names(index)) == {source}]
 
 
 def same_files(part: Artifact, whole: Artifact) -> bool:
@@ -92,7 +102,9 @@ class TestRows:
         assert (first.file, first.source, first.documents, first.empty) == ("a.jsonl", "corpus", len(FIRST), 0)
         assert (second.file, second.documents, second.empty) == ("b.jsonl", len(SECOND) - 1, 1)
         assert first.bytes == len("".join(FIRST).encode())
-        assert (first.shards, second.shards) == tuple(len(shards_of(windows, f"{file}.jsonl")) for file in "ab")
+        for reading in (first, second):
+            entries = [windows.folder / name for name in shards_of(windows, reading.file)]
+            assert reading.windows == sum(read_table(path).num_rows for path in entries) > 0
 
     def test_windows_in_order_are_the_documents(self, windows: Artifact) -> None:
         documents: list[bytes] = []
@@ -236,7 +248,10 @@ class TestKill:
         first, second = (shards_of(undisturbed, source) for source in ("a.jsonl", "b.jsonl"))
         finished = len(second) - 2
         assert finished > 1
-        call = "from flows.stages.windows import build_windows; build_windows(config)"
+        call = (
+            "from flows.corpus import groups; groups.LARGE_BYTES = 1; "
+            "from flows.stages.windows import build_windows; build_windows(config)"
+        )
         reading = 2  # a file that is not a table and its receipt
         run_and_die(config, call, len(first) + reading + finished + 1, prefect_server)
         folder = config.workspace / "windows" / undisturbed.folder.name
@@ -317,7 +332,7 @@ class TestErrors:
         write_corpus(corpus / "a.jsonl", [])
         made = build_windows(config)
         assert build_windows(config) == made
-        assert [(reading.file, reading.shards > 0) for reading in readings(made)] == [
+        assert [(reading.file, reading.windows > 0) for reading in readings(made)] == [
             ("a.jsonl", False),
             ("b.jsonl", True),
         ]
@@ -352,7 +367,7 @@ class TestErrors:
             return read_documents(file, bad_rows)
 
         with monkeypatch.context() as patch:
-            patch.setattr("flows.stages.windows.read_documents", change_then_read)
+            patch.setattr("flows.stages.group_reader.read_documents", change_then_read)
             with pytest.raises(CorpusError, match=r"b\.jsonl changed while it was read: run the command again"):
                 build_windows(config)
         (corpus / "b.jsonl").write_bytes(old)
@@ -381,7 +396,7 @@ class TestErrors:
                 raise CorpusError("killed")
 
         with monkeypatch.context() as patch:
-            patch.setattr("flows.stages.windows.read_documents", read_another_and_die)
+            patch.setattr("flows.stages.group_reader.read_documents", read_another_and_die)
             if before == "a sibling":
                 patch.setattr("flows.stages.windows.occurrences_agree", lambda *_: False)
             with pytest.raises(CorpusError, match="killed"):
