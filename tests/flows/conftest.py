@@ -27,6 +27,14 @@ def ray_session() -> Iterator[None]:
     ray.shutdown()
 
 
+@pytest.fixture(scope="class")
+def every_file_is_large() -> Iterator[None]:
+    """Files of the corpus share no shards."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("flows.corpus.groups.LARGE_BYTES", 1)
+        yield
+
+
 @pytest.fixture(scope="session")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> FlowInputs:
     """Read-only: a test that changes something copies it first."""

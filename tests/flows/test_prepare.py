@@ -43,6 +43,7 @@ def column(artifact: Artifact, name: str) -> list[Any]:
     return [value for index in range(len(artifact)) for value in artifact.table(index)[name].to_pylist()]
 
 
+@pytest.mark.usefixtures("every_file_is_large")
 class TestGrowth:
     """What exists is never made again: a corpus, a teacher or a student more costs what is new, and nothing else."""
 

@@ -221,8 +221,9 @@ class TestDropping:
 
 class TestReuse:
     def test_a_grown_corpus_makes_only_new_shards(
-        self, inputs: FlowInputs, corpus: Path, caplog: pytest.LogCaptureFixture
+        self, inputs: FlowInputs, corpus: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr("flows.corpus.groups.LARGE_BYTES", 1)
         config = config_of(inputs, corpus)
         before = screened(config)
         write_corpus(corpus / "c.jsonl", [LONG[7], LONG[2]])

@@ -22,7 +22,7 @@ from storage.hashing import hash64
 from storage.schemas import WINDOWS
 from storage.windows import FileRows, readings
 
-pytestmark = pytest.mark.usefixtures("prefect_server")
+pytestmark = pytest.mark.usefixtures("prefect_server", "every_file_is_large")
 
 
 def document(number: int) -> str:
@@ -33,13 +33,6 @@ def document(number: int) -> str:
 FIRST = [document(number) for number in range(7)]
 SECOND = [FIRST[0], *(document(number) for number in range(7, 12)), FIRST[0], "short", "", "中文 😀 text " * 40]
 HOLDOUT = 0.3
-
-
-@pytest.fixture(scope="module", autouse=True)
-def every_file_is_large() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("flows.corpus.groups.LARGE_BYTES", 1)
-        yield
 
 
 @pytest.fixture
