@@ -13,8 +13,8 @@ _FIRST_SLOTS = 1 << 12  # a power of two, so that a mask wraps around
 class Occurrences:
     """Counts hashes. Evenly distributed ones: they are their own place in the table.
 
-    What is counted is taken back unless `keep` is called: a file of the corpus counts when it was read to its end.
-    Until then each of its hashes takes 8 bytes more, and a corpus of many files needs no copy of the table for each.
+    What is counted is taken back unless `keep` is called: files of the corpus count when they were read to their end.
+    Until then each of their hashes takes 8 bytes more, and a corpus of many files needs no copy of the table for each.
     """
 
     def __init__(self) -> None:

@@ -5,7 +5,7 @@ the worst windows.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -23,6 +23,7 @@ from xtoken_core.text.scripts import SCRIPTS, dominant_scripts
 from xtoken_core.vocabulary import Vocabulary
 
 WORST = 20  # windows kept of each teacher
+_PARTS = 256  # shards
 ORIGIN = ("source", "file", "split", "script")
 PAIR_SUMS = (
     *("windows", "bytes", "exact_bytes", "inexact_text_bytes", "chunks", "exact_chunks"),
@@ -64,6 +65,32 @@ class Preparation:
 
 
 @dataclass
+class Sums:
+    """Rows of the same origin added up, in the order in which they came.
+
+    Those of several shards only now and then: at every shard it would take the square of the number of files. who: the
+    column that says whose rows they are.
+    """
+
+    who: str
+    parts: list[pl.DataFrame] = field(default_factory=list)
+
+    def add(self, rows: pl.DataFrame) -> None:
+        """The rows of a shard."""
+        self.parts.append(self._merged([rows]))
+        if len(self.parts) > _PARTS:
+            self.parts = [self.total]
+
+    @property
+    def total(self) -> pl.DataFrame:
+        """The sums of all rows so far."""
+        return self._merged(self.parts)
+
+    def _merged(self, parts: list[pl.DataFrame]) -> pl.DataFrame:
+        return pl.concat(parts, how="vertical").group_by(self.who, *ORIGIN, maintain_order=True).sum()
+
+
+@dataclass
 class PairCounts:
     """Sums over the windows that student and teacher both read.
 
@@ -71,7 +98,7 @@ class PairCounts:
     chunks, those first; no window where all is exact.
     """
 
-    sums: pl.DataFrame = field(default_factory=pl.DataFrame)
+    sums: Sums = field(default_factory=lambda: Sums("teacher"))
     worst: pl.DataFrame = field(default_factory=pl.DataFrame)
     sizes: ChunkSizes = field(default_factory=ChunkSizes.none)
 
@@ -86,14 +113,14 @@ class Counts:
 
 def count(preparation: Preparation) -> Counts:
     """Read every shard once."""
-    models = pl.DataFrame()
+    models = Sums("model")
     pairs = {pair.name: PairCounts() for pair in preparation.pairs}
     for shard in _shards(preparation.windows):
-        found = [_model_rows(shard, model) for model in preparation.models]
-        models = _merged([models, *found], "model")
+        for model in preparation.models:
+            models.add(_model_rows(shard, model))
         for pair in preparation.pairs:
             _add(pairs[pair.name], shard, pair, preparation.student_vocabulary)
-    return Counts(models, pairs)
+    return Counts(models.total, pairs)
 
 
 @dataclass(frozen=True)
@@ -133,7 +160,7 @@ def _said(chat: str) -> str:
 
 
 def _model_rows(shard: _Shard, model: Model) -> pl.DataFrame:
-    """Sums over the windows of one shard. bytes, tokens: of the windows that have tokens."""
+    """What is added up of each window of one shard. bytes, tokens: of the windows that have tokens."""
     lengths = from_list_column(model.tokens.table(shard.index)["ids"]).lengths
     read = lengths > 0
     rows = shard.rows.with_columns(
@@ -144,7 +171,7 @@ def _model_rows(shard: _Shard, model: Model) -> pl.DataFrame:
         too_long=pl.Series((lengths > model.max_length).astype(np.int64)),
         without_tokens=pl.Series((~read).astype(np.int64)),
     )
-    return _merged([rows.drop("text_bytes")], "model")
+    return rows.drop("text_bytes")
 
 
 def _add(counts: PairCounts, shard: _Shard, pair: Pair, vocabulary: Vocabulary) -> None:
@@ -164,7 +191,7 @@ def _add(counts: PairCounts, shard: _Shard, pair: Pair, vocabulary: Vocabulary) 
         teacher_tokens=pl.Series(lengths[1]),
         inexact_text_bytes=pl.Series(differing),
     ).filter((pl.col("student_tokens") > 0) & (pl.col("teacher_tokens") > 0))
-    counts.sums = _merged([counts.sums, rows.select("teacher", *ORIGIN, *PAIR_SUMS)], "teacher")
+    counts.sums.add(rows.select("teacher", *ORIGIN, *PAIR_SUMS))
     counts.worst = _worst(pl.concat([counts.worst, rows], how="diagonal"))
 
 
@@ -176,9 +203,3 @@ def _worst(rows: pl.DataFrame) -> pl.DataFrame:
     order = [pl.col("inexact_text_bytes"), pl.col("bytes") - pl.col("exact_bytes"), inexact]
     found = rows.filter(inexact > 0).sort([-key for key in order], maintain_order=True).head(WORST)
     return found.select("teacher", "window_id", "shard", "row", *ORIGIN, *PAIR_SUMS[1:])
-
-
-def _merged(parts: Sequence[pl.DataFrame], who: str) -> pl.DataFrame:
-    """Rows of the same origin added up, in the order in which they came."""
-    rows = pl.concat([part for part in parts if part.width], how="vertical")
-    return rows.group_by(who, *ORIGIN, maintain_order=True).sum()

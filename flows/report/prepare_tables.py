@@ -31,7 +31,7 @@ def tables(counts: Counts) -> dict[str, pa.Table]:
 
 def pair_rows(counts: Counts) -> pl.DataFrame:
     """The sums of all teachers, by source, file, split and script."""
-    return _each(pair.sums for pair in counts.pairs.values())
+    return _each(pair.sums.total for pair in counts.pairs.values())
 
 
 def by_model(counts: Counts, *keys: str) -> pl.DataFrame:

@@ -18,7 +18,7 @@ from flows.inspect.values import size
 from flows.prepare import Prepared, prepare
 from flows.prepare_report import PAGE, build_prepare_report
 from flows.report.packing import packing_of
-from flows.report.prepare_counts import WORST, Model
+from flows.report.prepare_counts import ORIGIN, WORST, Model, Sums
 from flows.report.shares import exactly
 from flows.resolve import tokenizer_of
 from storage.artifact import Artifact, open_artifact
@@ -134,6 +134,25 @@ def test_sums_equal_a_recount(
         assert found[key]["exact_share"] == sums["exact_bytes"] / sums["bytes"]
         assert found[key]["content_bytes"] == sums["exact_bytes"] + found[key]["inexact_text_bytes"] <= sums["bytes"]
         assert found[key]["student_tokens_per_byte"] == sums["student_tokens"] / sums["bytes"]
+
+
+def test_sums_are_the_same_however_often_they_are_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    shards = [
+        pl.DataFrame({"who": ["a", "b", "a"]} | dict.fromkeys(ORIGIN, f"{shard // 2}") | {"n": [shard, 1, 2]})
+        for shard in range(9)
+    ]
+    found = []
+    for parts in (1, 3, 100):
+        monkeypatch.setattr("flows.report.prepare_counts._PARTS", parts)
+        sums = Sums("who")
+        for rows in shards:
+            sums.add(rows)
+        assert len(sums.parts) <= parts
+        found.append(sums.total)
+    assert found[0].equals(found[1])
+    assert found[0].equals(found[2])
+    assert found[0]["who"].to_list() == ["a", "b"] * 5
+    assert found[0]["n"].to_list() == [5, 2, 9, 2, 13, 2, 17, 2, 10, 1]
 
 
 def test_several_scripts_and_splits_are_told_apart(prepared: Prepared) -> None:
