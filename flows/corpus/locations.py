@@ -100,5 +100,7 @@ def _chained(pattern: str, url: str) -> str:
 
 def path_of(url: str) -> str:
     """The path of a file through the containers that it lies in: `/data/x.zip/a.jsonl` of `zip://a.jsonl::/data/x.zip`."""
+    if "://" not in url:  # a local path, which may hold `::`
+        return url
     *inner, outer = (link for link in url.split("::") if link.split(":")[0] not in _CACHES)
     return "/".join([outer, *(link.partition("://")[2] for link in reversed(inner))])

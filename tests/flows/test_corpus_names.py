@@ -19,6 +19,7 @@ from flows.corpus_config import CorpusConfig
         (["/data/a.txt", "/data/en/a.txt"], ["a.txt", "en/a.txt"]),
         (["/data/english/a.txt", "/data/en/a.txt"], ["english/a.txt", "en/a.txt"]),
         (["/a.txt", "/b.txt"], ["a.txt", "b.txt"]),
+        (["/data/a::b.txt", "/data/c.txt"], ["a::b.txt", "c.txt"]),
         (["s3://one/a.txt", "s3://two/a.txt"], ["one/a.txt", "two/a.txt"]),
         (["s3://one/a.txt", "gs://one/a.txt"], ["s3://one/a.txt", "gs://one/a.txt"]),
         (["zip://in/a.txt::/data/x.zip"], ["a.txt"]),
