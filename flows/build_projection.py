@@ -60,7 +60,7 @@ def build_projection(config: RunConfig) -> Projections:
     """
     run_checks(config, BUILD_PROJECTION)
     # What meets in the corpus is counted in the whole of it; an audit is content with a sample.
-    prepared = prepare(config) if config.projection.cooccurrence else None
+    prepared = prepare(config) if config.projection.counts_corpus else None
     built = build_projections(config, prepared)
     if not built.by_teacher:
         raise ConfigError(
@@ -105,16 +105,24 @@ class _Job:
 
 def _jobs(config: RunConfig, prepared: Prepared | None) -> Iterator[_Job]:
     student = tokenizer_of(config.student)
-    sample = SampledText.of(config) if config.corpus and not prepared else None
     for index, teacher in enumerate(config.teachers):
-        pair = Pair(teacher.name, student, tokenizer_of(teacher), teacher.projection)
+        pair = Pair(teacher.name, student, tokenizer_of(teacher), _imported(teacher))
         if have_same_tokens(student.vocabulary, pair.teacher.vocabulary):
             _require_no_projection(teacher)
             logger.info("projection %s: none, its tokens are the student's", teacher.name)
             continue
         corpus = AlignedCorpus(prepared.windows, prepared.teachers[index].alignments) if prepared else None
-        text = AlignedText(corpus.alignments) if corpus else sample
-        yield _Job(config, pair, EvidenceFiles.of(config.projection, corpus), text)
+        yield _Job(config, pair, EvidenceFiles.of(config.projection, corpus), _text(config, teacher, corpus))
+
+
+def _imported(teacher: TeacherConfig) -> Path | None:
+    return teacher.projection.expanduser() if teacher.projection else None
+
+
+def _text(config: RunConfig, teacher: TeacherConfig, corpus: AlignedCorpus | None) -> AuditText | None:
+    if corpus:
+        return AlignedText(corpus.alignments)
+    return SampledText.of(config, teacher.name) if config.corpus else None
 
 
 def _require_no_projection(teacher: TeacherConfig) -> None:

@@ -18,6 +18,7 @@ from flows.resolve import (
     tokenizer_fingerprint,
     tokenizer_folder,
     tokenizer_of,
+    vectors_folder,
 )
 from flows.trainings import checkpoint_to_evaluate
 from trainer.run import require_loggers
@@ -57,6 +58,15 @@ def check_teachers(config: RunConfig) -> None:
     """Raise ModelError where a teacher's model is not there, or cannot read windows as long as its `max_length`."""
     for index, teacher in enumerate(config.teachers):
         require_positions(teacher_folder(teacher), teacher.max_length, f"teachers.{index}.max_length")
+
+
+def check_projections(config: RunConfig) -> None:
+    """Raise ModelError or ConfigError where what projections are made from is not there."""
+    if config.projection.vectors_model:
+        vectors_folder(config.projection.vectors_model)
+    for index, teacher in enumerate(config.teachers):
+        if teacher.projection and not teacher.projection.expanduser().is_file():
+            raise ConfigError(f"teachers.{index}.projection: there is no file {teacher.projection}: give a .pt file")
 
 
 def check_student(config: RunConfig) -> None:
@@ -135,10 +145,18 @@ def _require_same_tokenizer(checkpoint: Path, reference: str) -> None:
         )
 
 
-BUILD_PROJECTION: tuple[Check, ...] = (check_workspace, check_tokenizers)
-PREPARE: tuple[Check, ...] = (*BUILD_PROJECTION, check_positions, check_corpus, check_chat_templates)
+_TOKENIZERS: tuple[Check, ...] = (check_workspace, check_tokenizers)
+BUILD_PROJECTION: tuple[Check, ...] = (*_TOKENIZERS, check_projections)
+PREPARE: tuple[Check, ...] = (*_TOKENIZERS, check_positions, check_corpus, check_chat_templates)
 CACHE_TEACHER: tuple[Check, ...] = (*PREPARE, check_teachers)
-DISTILL: tuple[Check, ...] = (*CACHE_TEACHER, check_holdout, check_student, check_loggers, require_free)
+DISTILL: tuple[Check, ...] = (
+    *CACHE_TEACHER,
+    check_projections,
+    check_holdout,
+    check_student,
+    check_loggers,
+    require_free,
+)
 EVALUATE: tuple[Check, ...] = (check_workspace, check_student_tokenizer, check_corpus, check_checkpoint, check_tasks)
 
 

@@ -142,6 +142,16 @@ class ProjectionConfig(ProjectionSettings):
         default=None, description="count which tokens meet in the corpus, which is prepared first; {} for the defaults"
     )
 
+    @property
+    def vectors_model(self) -> str | None:
+        """What gives the vectors; None where they are not used."""
+        return self.nearest.model if self.nearest and self.nearest.weight else None
+
+    @property
+    def counts_corpus(self) -> bool:
+        """Whether the corpus is needed."""
+        return self.cooccurrence is not None and self.cooccurrence.weight > 0
+
 
 class CacheConfig(Settings):
     """What is kept of a teacher's distribution. `top_k: 0` keeps the whole vocabulary (small vocabularies only)."""
@@ -220,9 +230,17 @@ class RunConfig(Settings):
 
     @model_validator(mode="after")
     def _there_is_a_corpus_to_count(self) -> "RunConfig":
-        if self.projection.cooccurrence is not None and self.corpus is None:
+        if self.projection.counts_corpus and self.corpus is None:
             raise ValueError(
                 "projection.cooccurrence counts the corpus, and there is no `corpus`: add it or remove this"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _projection_settings_are_used(self) -> "RunConfig":
+        if self.projection != ProjectionConfig() and all(teacher.projection for teacher in self.teachers):
+            raise ValueError(
+                "projection: every teacher has a `projection` file, so none is built with these settings: remove them"
             )
         return self
 

@@ -24,7 +24,7 @@ def artifact_lock(folder: Path) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            logger.warning("another process is working on %s: waiting for it", folder)
+            logger.warning("%s is in the making elsewhere: waiting for it", folder)
             lock.acquire()
     except OSError as error:
         raise StorageError(

@@ -15,15 +15,16 @@ _FILES = 32
 _LONGEST = 1 << 14  # characters of one document, so that there are 64 documents at least
 
 
-def sample_texts(config: RunConfig) -> list[str]:
-    """About a million characters from the first documents of files that lie evenly in the corpus.
+def sample_texts(config: RunConfig, teacher: str) -> list[str]:
+    """About a million characters from the first documents of files that lie evenly in what a teacher reads.
 
     Of chats what their messages say, without any template. Empty where the files have no text.
 
     Raises:
         CorpusError: if the corpus is missing or a file cannot be read.
     """
-    files = find_sources(corpus_of(config))
+    everything = find_sources(corpus_of(config), with_digests=False)  # which would read all of it
+    files = [file for file in everything if file.source.is_read_by(teacher)]
     chosen = files[:: -(-len(files) // _FILES)]
     return [text for file in chosen for text in _first_texts(file, _CHARACTERS // len(chosen))]
 

@@ -43,8 +43,10 @@ def corpus_of(config: RunConfig) -> CorpusConfig:
     return config.corpus
 
 
-def find_sources(corpus: CorpusConfig) -> list[SourceFile]:
+def find_sources(corpus: CorpusConfig, with_digests: bool = True) -> list[SourceFile]:
     """The files and datasets of all sources in order, the files of each pattern sorted, each once in a source.
+
+    Digests take reading every byte of local files; without, those of files are empty.
 
     Raises:
         CorpusError: if a pattern matches nothing, a file's format is unknown, a dataset cannot be had or two sources
@@ -53,7 +55,7 @@ def find_sources(corpus: CorpusConfig) -> list[SourceFile]:
     found: dict[tuple[str, str], SourceFile] = {}
     for source in corpus.parts:
         key = corpus.key_of(source)
-        for file in _files(source, key):
+        for file in _files(source, key, with_digests):
             other = found.setdefault((file.url, source.column), file)
             if other.source is not source:
                 raise CorpusError(
@@ -76,17 +78,21 @@ def find_evaluation_sets(corpus: CorpusConfig) -> list[SourceFile]:
     ]
 
 
-def _files(source: SourceConfig, key: str) -> list[SourceFile]:
+def _files(source: SourceConfig, key: str, with_digests: bool = True) -> list[SourceFile]:
     if source.dataset is not None:
         return [find_dataset(source, key)]
     locations = [location for pattern in source.files or () for location in _matches(pattern, key)]
     names = names_of({location.url for location in locations})
-    return [_file(location, names[location.url], source, key) for location in locations]
+    digests = [_digest(location, key) if with_digests else "" for location in locations]
+    return [
+        SourceFile(location.url, names[location.url], digest, source, location.size)
+        for location, digest in zip(locations, digests, strict=True)
+    ]
 
 
-def _file(location: Location, name: str, source: SourceConfig, key: str) -> SourceFile:
+def _digest(location: Location, key: str) -> str:
     with _reachable(location.pattern, key):
-        return SourceFile(location.url, name, location.digest(), source, location.size)
+        return location.digest()
 
 
 def _matches(pattern: str, key: str) -> list[Location]:

@@ -43,9 +43,9 @@ class SampledText:
     texts: tuple[str, ...]
 
     @classmethod
-    def of(cls, config: RunConfig) -> Self:
-        """The beginning of the corpus (CorpusError if it cannot be read)."""
-        return cls(tuple(sample_texts(config)))
+    def of(cls, config: RunConfig, teacher: str) -> Self:
+        """A little of what this teacher reads of the corpus (CorpusError if it cannot be read)."""
+        return cls(tuple(sample_texts(config, teacher)))
 
     @property
     def fingerprint(self) -> str:

@@ -16,6 +16,10 @@ from storage.digests import folder_digest
 from xtoken_core.projection import Evidence
 from xtoken_core.vocabulary import Vocabulary
 
+# Weights, configs and tokenizers of any form, also those of the parts of a sentence encoder.
+_ENDINGS = ("safetensors", "bin", "json", "model", "tiktoken", "txt")
+_FILES = tuple(f"{folder}*.{ending}" for folder in ("", "*/") for ending in _ENDINGS)
+
 Vectors = Callable[[Vocabulary], np.ndarray]
 
 
@@ -43,15 +47,15 @@ class EvidenceFiles:
     @classmethod
     def of(cls, config: ProjectionConfig, corpus: AlignedCorpus | None) -> "EvidenceFiles":
         """What the config asks for (ModelError if a model is not there); `corpus` is prepared where it is counted."""
-        assert corpus is not None or config.cooccurrence is None
-        folder = vectors_folder(config.nearest.model) if config.nearest else None
-        return cls(folder, corpus if config.cooccurrence else None)
+        assert corpus is not None or not config.counts_corpus
+        folder = vectors_folder(config.vectors_model) if config.vectors_model else None
+        return cls(folder, corpus if config.counts_corpus else None)
 
     def fingerprints(self) -> dict[str, str]:
         """Of all that the evidence is made from."""
         found: dict[str, str] = {}
         if self.vectors:
-            found["vectors"] = folder_digest(self.vectors, ("*.safetensors", "*.json", "*/*.safetensors", "*/*.json"))
+            found["vectors"] = folder_digest(self.vectors, _FILES)
         if self.corpus:
             found["alignments"] = self.corpus.alignments.manifest.fingerprint
         return found

@@ -107,7 +107,7 @@ class TestTeachersOfTheStudentsTokens:
         assert build_projections(config, None).by_teacher == {}  # for a run that trains without any
 
     @pytest.mark.parametrize(
-        ("keys", "named"), [({"loss": "p_kl"}, "loss: p_kl"), ({"projection": "file.pt"}, "projection")]
+        ("keys", "named"), [({"loss": "p_kl"}, "loss: p_kl"), ({"projection": __file__}, "projection")]
     )
     def test_settings_that_would_be_ignored_are_refused(
         self, inputs: FlowInputs, same: dict[str, Any], tmp_path: Path, keys: dict[str, Any], named: str
@@ -139,6 +139,11 @@ class TestCooccurrence:
             only(build_projection(config(**asked, **more))).projection.folder for more in ({}, {"corpus": corpus})
         }
         assert len(folders) == 2
+
+    def test_with_no_weight_nothing_is_prepared(self, config: Config) -> None:
+        asked = config(projection={"cooccurrence": {"weight": 0}, "nearest": {"weight": 0, "model": "nowhere"}})
+        build_projection(asked)
+        assert not (asked.workspace / "windows").exists()
 
     def test_it_needs_a_corpus(self, config: Config) -> None:
         with pytest.raises(ValueError, match=r"projection\.cooccurrence counts the corpus, and there is no `corpus`"):
@@ -176,8 +181,10 @@ class TestNearest:
             (tmp_path / "nowhere", "there is no folder"),
             (inputs.root / "student", "no config.json"),
         ):
+            asked = config(projection={"nearest": {"model": str(model)}, "cooccurrence": {}})
             with pytest.raises(ModelError, match=message):
-                build_projection(config(projection={"nearest": {"model": str(model)}}))
+                build_projection(asked)
+            assert not asked.workspace.exists()  # found before the corpus is prepared
 
 
 class TestImport:
@@ -191,7 +198,7 @@ class TestImport:
         return tmp_path / "w.pt"
 
     def test_it_takes_the_place_of_what_would_be_built(self, config: Config, file: Path) -> None:
-        asked = config({"projection": str(file)}, projection={"top_k": 3})
+        asked = config({"projection": str(file)})
         imported = only(build_projection(asked))
         pair = [tokenizer_of(model).vocabulary for model in (asked.student, asked.teachers[0])]
         found, expected = (
@@ -209,8 +216,19 @@ class TestImport:
         assert only(build_projection(asked)).projection.folder != first.folder
 
     def test_a_file_that_is_not_there(self, config: Config, tmp_path: Path) -> None:
-        with pytest.raises(ArtifactError, match=r"nowhere\.pt does not exist"):
-            build_projection(config({"projection": str(tmp_path / "nowhere.pt")}))
+        asked = config({"projection": str(tmp_path / "nowhere.pt")})
+        with pytest.raises(ConfigError, match=r"teachers\.0\.projection: there is no file .*nowhere\.pt"):
+            build_projection(asked)
+        assert not asked.workspace.exists()
+
+    def test_a_file_of_other_tokenizers(self, config: Config, file: Path, tmp_path: Path) -> None:
+        other = write_byte_bpe(tmp_path / "other", 300)
+        with pytest.raises(ArtifactError, match=r"w\.pt has entries for teacher ids .* give the file of these two"):
+            build_projection(config({"projection": str(file), "model": None, "tokenizer": str(other)}))
+
+    def test_settings_that_no_teacher_uses_are_refused(self, config: Config, file: Path) -> None:
+        with pytest.raises(ValueError, match="every teacher has a `projection` file, so none is built with these"):
+            config({"projection": str(file)}, projection={"top_k": 3})
 
 
 def load_first_column(artifact: Artifact, config: RunConfig) -> Projection:

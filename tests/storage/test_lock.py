@@ -41,7 +41,7 @@ def test_a_second_process_says_that_it_waits_and_goes_on_when_the_first_is_done(
     first = start(HOLD, folder)
     assert first.stdout.readline() == "held\n"
     second = start(WAIT, folder)
-    assert second.stdout.readline() == f"another process is working on {folder}: waiting for it\n"
+    assert second.stdout.readline() == f"{folder} is in the making elsewhere: waiting for it\n"
     assert second.poll() is None
     first.communicate("go on\n")
     assert second.communicate()[0] == "got it, done: True\n"
