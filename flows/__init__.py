@@ -3,4 +3,5 @@
 import logging
 
 # What was made and what was reused is said at this level; Prefect's console shows the rest from WARNING on.
-logging.getLogger(__name__).setLevel(logging.INFO)
+for _name in (__name__, "xtoken_core"):
+    logging.getLogger(_name).setLevel(logging.INFO)
