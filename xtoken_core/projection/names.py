@@ -2,9 +2,13 @@
 
 Two names are compared by their letters (difflib's ratio) and by their words (Jaccard). This is a guess, and the
 published construction's; roles are known and come first.
+
+Placeholders, names that many tokens share but for a number ("<|reserved_special_token_17|>"), say nothing and are left
+out. Some tokenizers have a thousand of them.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -21,6 +25,8 @@ from xtoken_core.vocabulary import Vocabulary
 _SEPARATORS = re.compile(r"[<>|_\s]+")
 _BINS = 128
 _ROUNDING = 1e-9
+_NUMBER = re.compile(r"\d+")
+_FEWEST_PLACEHOLDERS = 4  # three can be marks with a meaning, such as <step_1> to <step_3>
 _SHORTEST_WORD = 3  # letters: "im" and "of" say nothing
 
 
@@ -29,16 +35,23 @@ def name_entries(student: Vocabulary, teacher: Vocabulary, free: np.ndarray, set
 
     free: bool [Vt], the teacher ids that may be taken; those that play a role of the student's are known already.
     """
-    names = _Names.of([student.texts[i] for i in special_ids(student)])
-    ids = np.array(special_ids(student), dtype=np.int64)
+    ids = _named_ids(student)
+    names = _Names.of([student.texts[i] for i in ids])
     found = [
         (ids[place], j, similarity)
-        for j in special_ids(teacher)
+        for j in _named_ids(teacher)
         if free[j]
         for place, similarity in names.similar(teacher.texts[j], settings)
     ]
     table = np.array(found, dtype=np.float64).reshape(-1, 3)
     return Entries.of(table[:, 0], table[:, 1], table[:, 2], Rule.NAME)
+
+
+def _named_ids(vocabulary: Vocabulary) -> list[int]:
+    """The special tokens that are no placeholders."""
+    stems = {i: _NUMBER.sub("", vocabulary.texts[i]) for i in special_ids(vocabulary)}
+    count = Counter(stems.values())
+    return [i for i, stem in stems.items() if count[stem] < _FEWEST_PLACEHOLDERS]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +73,8 @@ class _Names:
     def similar(self, name: str, settings: NameSettings) -> Iterator[tuple[int, float]]:
         """Places of the names that are similar enough to `name`, and how similar.
 
-        difflib is slow, and some tokenizers have a thousand placeholders: its ratio is worked out only where the
-        letters that both names have, in whatever order, leave room for one that is large enough.
+        difflib is slow: its ratio is worked out only where the letters that both names have, in whatever order, leave
+        room for one that is large enough.
         """
         words = _words(name)
         by_words = (1 - settings.letters) * np.array([_jaccard(others, words) for others in self.words])

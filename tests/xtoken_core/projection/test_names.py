@@ -30,6 +30,24 @@ def test_teacher_tokens_that_are_not_free_are_left_out() -> None:
     assert found.teacher.tolist() == [1]
 
 
+def pairs_of(ours: list[str], theirs: list[str]) -> set[tuple[str, str]]:
+    student, teacher = fake_vocabulary(ours), fake_vocabulary(theirs)
+    found = name_entries(student, teacher, np.ones(teacher.size, bool), NameSettings(threshold=0.2))
+    return {(ours[i], theirs[j]) for i, j in zip(found.student.tolist(), found.teacher.tolist(), strict=True)}
+
+
+def test_names_that_many_share_but_for_a_number_say_nothing() -> None:
+    reserved = [f"<|reserved_special_token_{i}|>" for i in range(1_000)]
+    unused = [f"<special_token{i}>" for i in range(3, 1_003)]
+    assert pairs_of([*reserved, "<|end|>"], [*unused, "<|end_of_text|>"]) == {("<|end|>", "<|end_of_text|>")}
+    assert pairs_of(reserved[:4], unused[:3]) == pairs_of(reserved[:3], unused[:4]) == set()
+
+
+def test_a_few_names_with_numbers_are_names() -> None:
+    ours, theirs = [f"<step_{i}>" for i in range(3)], [f"<|step|>_{i}" for i in range(3)]
+    assert pairs_of(ours, theirs) >= {*zip(ours, theirs, strict=True)}
+
+
 def test_only_words_or_only_letters() -> None:
     student, teacher = fake_vocabulary(["<|tool_end|>"]), fake_vocabulary(["<end_of_tool>"])
     for letters in (0.0, 1.0):
