@@ -3,10 +3,9 @@
 Two forms are read. Dense: a dict with `indices` [rows, k] and `likelihoods` [rows, k], the names of both models under
 `student_model_id` and `teacher_model_id` (in older files `model_A_id` and `model_B_id`) and `enable_scale_trick`, which
 says that the last column is a scale slot. Sparse: a dict from (student id, teacher id) to a weight. What is written is
-dense. Files are read as data only: one that would run code is refused.
+dense.
 """
 
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 
 from storage.errors import ArtifactError
 from storage.files import atomic_path
+from storage.torch_files import as_array, read_torch
 from xtoken_core.projection import Projection, ProjectionSettings, Rule
 from xtoken_core.projection.entries import Entries
 from xtoken_core.projection.finish import finished
@@ -42,12 +42,12 @@ def read_nemo(path: Path, student: Vocabulary, teacher: Vocabulary, top_k: int |
     head) are left out where they are empty.
 
     Raises:
-        ArtifactError: if the file is not one of the two forms, would run code, holds ids or rows that the
+        ArtifactError: if the file is not one of the two forms, would run code, holds nothing, ids or rows that the
             vocabularies do not have, or fewer columns than `top_k`.
     """
     data = _read(path)
     is_dense = "indices" in data and "likelihoods" in data
-    slot = is_dense and bool(data.get("enable_scale_trick", False))
+    slot = is_dense and _flag(path, data, "enable_scale_trick")
     if is_dense:
         entries, width = _dense_entries(path, data, slot)
         _require_rows(path, len(data["indices"]), student)
@@ -79,35 +79,28 @@ def write_nemo(path: Path, content: NemoProjection) -> None:
 
 
 def _read(path: Path) -> dict[Any, Any]:
-    import torch
-
-    try:
-        data = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ArtifactError(f"{path} does not exist: give a .pt file of NeMo-RL's tools/x_token") from None
-    except pickle.UnpicklingError as error:
-        raise ArtifactError(
-            f"{path} holds more than tensors and numbers and could run code, so it is not read: save it again as plain "
-            "tensors `indices` and `likelihoods`"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise ArtifactError(f"{path} cannot be read ({error}): copy or make it again") from error
+    data = read_torch(path)
     if not isinstance(data, dict) or not data:
         raise _unknown_form(path, f"a {type(data).__name__}")
     return data
 
 
+def _flag(path: Path, data: dict[Any, Any], name: str) -> bool:
+    try:
+        return bool(data.get(name, False))
+    except (RuntimeError, ValueError):
+        raise ArtifactError(f"{path} has several values for {name}: save it as one, True or False") from None
+
+
 def _dense_entries(path: Path, data: dict[Any, Any], slot: bool) -> tuple[Entries, int]:
     """The entries, and the number of columns for them."""
-    try:
-        indices, weights = data["indices"].long().numpy(), data["likelihoods"].double().numpy()
-    except AttributeError:
-        raise _unknown_form(path, "indices and likelihoods that are no tensors") from None
+    indices, weights = (as_array(path, name, data[name]) for name in ("indices", "likelihoods"))
     if indices.ndim != 2 or indices.shape != weights.shape or indices.shape[1] <= slot:
         raise ArtifactError(
             f"{path} has indices of shape {list(indices.shape)} and likelihoods of shape {list(weights.shape)}: both "
             f"must be [rows, k], k at least {1 + slot}"
         )
+    indices = _ids(path, indices)
     if slot:
         indices, weights = indices[:, :-1], weights[:, :-1]
     return _positive(path, np.arange(len(indices)).repeat(indices.shape[1]), indices, weights), indices.shape[1]
@@ -116,14 +109,27 @@ def _dense_entries(path: Path, data: dict[Any, Any], slot: bool) -> tuple[Entrie
 def _sparse_entries(path: Path, data: dict[Any, Any]) -> tuple[Entries, int]:
     """The entries, and how many the longest row has."""
     try:
-        pairs = np.array([*data.keys()], dtype=np.int64).reshape(-1, 2)
+        pairs = np.array([*data.keys()])
         weights = np.array([float(weight) for weight in data.values()])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):
         raise _unknown_form(path, f"a dict with keys like {str(next(iter(data)))[:40]!r}") from None
-    if len(pairs) != len(data):
-        raise _unknown_form(path, "a dict whose keys are no pairs")
+    if pairs.shape != (len(data), 2) or pairs.dtype.kind == "U":
+        raise _unknown_form(path, f"a dict with keys like {str(next(iter(data)))[:40]!r}, which are no pairs of ids")
+    pairs = _ids(path, pairs)
     entries = _positive(path, pairs[:, 0], pairs[:, 1], weights)
     return entries, int(np.unique(entries.student, return_counts=True)[1].max(initial=1))
+
+
+def _ids(path: Path, numbers: np.ndarray) -> np.ndarray:
+    """As int64; 0.5 and 2**70 would be ids of other tokens there."""
+    try:
+        with np.errstate(invalid="ignore"):
+            ids = numbers.astype(np.int64)
+    except (OverflowError, TypeError, ValueError):  # Python's own numbers, or no numbers
+        ids = None
+    if ids is None or not np.array_equal(ids, numbers):
+        raise ArtifactError(f"{path} has ids that are no whole numbers of 64 bits: save token ids as int64")
+    return ids
 
 
 def _positive(path: Path, student: np.ndarray, teacher: np.ndarray, weights: np.ndarray) -> Entries:
@@ -131,7 +137,10 @@ def _positive(path: Path, student: np.ndarray, teacher: np.ndarray, weights: np.
     if not np.isfinite(weights).all() or (weights < 0).any():
         raise ArtifactError(f"{path} has weights that are negative or no numbers: make it again")
     entries = Entries.of(student, teacher.ravel(), weights.ravel(), Rule.IMPORTED)
-    return entries.where((entries.teacher != -1) & (entries.weight > 0))
+    entries = entries.where((entries.teacher != -1) & (entries.weight > 0))
+    if len(entries.weight) == 0:
+        raise ArtifactError(f"{path} has no weight above zero, the projection would be empty: make it again")
+    return entries
 
 
 def _require_rows(path: Path, found: int, student: Vocabulary) -> None:

@@ -1,12 +1,14 @@
 """The `.pt` form of the published tools; the files are made here as those tools make them."""
 
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from fakes import fake_vocabulary, reproducible
 from hypothesis import given
@@ -102,6 +104,7 @@ weights = st.lists(st.lists(st.sampled_from([0.0, 0.1, 0.25, 1.0]), min_size=5, 
 @given(weights, st.booleans())
 def test_what_is_written_is_read_again(tmp_path_factory: pytest.TempPathFactory, matrix: Any, slot: bool) -> None:
     path = tmp_path_factory.mktemp("nemo") / "map.pt"
+    matrix[0][3] = 1.0  # a file without any weight is refused
     torch.save({(i, j): w for i, row in enumerate(matrix) for j, w in enumerate(row)}, path)
     first = read_nemo(path, STUDENT, TEACHER).projection
     if slot:
@@ -155,7 +158,20 @@ BAD = {
     "an empty dict": ({}, "holds a dict: expected"),
     "no tensors": (dense(indices=INDICES), "that are no tensors"),
     "other keys": ({"weights": 1.0}, "a dict with keys like 'weights'"),
-    "triples": ({(1, 2, 3): 0.5, (1, 2, 4): 0.5}, "keys are no pairs"),
+    "triples": ({(1, 2, 3): 0.5, (1, 2, 4): 0.5}, "are no pairs of ids"),
+    "as many numbers as pairs": ({(1, 2, 3, 4): 0.5, (): 0.5}, r"keys like '\(1, 2, 3, 4\)'"),
+    "written numbers": ({("1", "2"): 0.5}, "are no pairs of ids"),
+    "pairs and a name": ({(1, 2): 0.5, "x": 1}, r"keys like '\(1, 2\)'"),
+    "several weights of a pair": ({(1, 2): torch.tensor([0.5, 0.2])}, r"keys like '\(1, 2\)'"),
+    "a huge id": ({(1, 2**70): 0.5}, "ids that are no whole numbers of 64 bits: save token ids as int64"),
+    "half an id in a pair": ({(1, 2.5): 0.5}, "ids that are no whole numbers"),
+    "half an id": (dense(indices=torch.tensor(INDICES) + 0.5), "ids that are no whole numbers"),
+    "ids that are not a number": (dense(indices=torch.full((4, 3), torch.nan)), "ids that are no whole numbers"),
+    "complex": (dense(likelihoods=torch.tensor(LIKELIHOODS) * 1j), "likelihoods of torch.complex64 that are no plain"),
+    "no numbers": (dense(likelihoods=torch.ones(4, 3, device="meta")), "save indices as int64 and likelihoods as"),
+    "several slots": (dense(enable_scale_trick=torch.tensor([True, False])), "several values for enable_scale_trick"),
+    "zeros": (dense(likelihoods=torch.zeros(4, 3)), "no weight above zero, the projection would be empty"),
+    "pairs of zeros": ({(1, 2): 0.0}, "no weight above zero"),
     "other shapes": (dense(indices=torch.tensor(INDICES)[:, :2]), r"shape \[4, 2\] and likelihoods of shape \[4, 3\]"),
     "only a slot": (
         dense(indices=torch.zeros(4, 1), likelihoods=torch.zeros(4, 1), enable_scale_trick=True),
@@ -183,6 +199,33 @@ def test_files_that_are_no_projection_of_these_two(stored: Store, name: str) -> 
         read_nemo(stored(data), STUDENT, TEACHER)
 
 
+@pytest.mark.filterwarnings("ignore:.*quant:UserWarning")
+def test_quantised_tensors(stored: Store) -> None:
+    quantised = torch.quantize_per_tensor(torch.tensor(LIKELIHOODS), 0.1, 0, torch.quint8)
+    with pytest.raises(ArtifactError, match=r"likelihoods of torch\.quint8 .*save .* likelihoods as float32"):
+        read_nemo(stored(dense(likelihoods=quantised)), STUDENT, TEACHER)
+
+
+SAME = {
+    "learnt": dense(likelihoods=torch.nn.Parameter(torch.tensor(LIKELIHOODS))),
+    "sparse": dense(likelihoods=torch.tensor(LIKELIHOODS).to_sparse()),
+    "double": dense(likelihoods=torch.tensor(LIKELIHOODS).double()),
+    "whole floats": dense(indices=torch.tensor(INDICES).bfloat16()),
+    "one flag": dense(enable_scale_trick=torch.tensor([False])),
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_other_kinds_of_tensors(stored: Store, name: str) -> None:
+    expected = rows(read_nemo(stored(dense()), STUDENT, TEACHER).projection)
+    assert rows(read_nemo(stored(SAME[name]), STUDENT, TEACHER).projection) == expected
+
+
+def test_the_older_form_of_torch_files(tmp_path: Path) -> None:
+    torch.save(dense(), tmp_path / "map.pt", _use_new_zipfile_serialization=False)
+    assert read_nemo(tmp_path / "map.pt", STUDENT, TEACHER).student_name == "org/student"
+
+
 @pytest.mark.parametrize("top_k", [0, 4])
 def test_more_columns_than_there_are(stored: Store, top_k: int) -> None:
     with pytest.raises(ArtifactError, match=f"rows of 3 entries, not {top_k}: ask for 1 to 3"):
@@ -192,7 +235,23 @@ def test_more_columns_than_there_are(stored: Store, top_k: int) -> None:
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="does not exist"):
         read_nemo(tmp_path / "none.pt", STUDENT, TEACHER)
-    for content in (b"", b"not a pickle", b"PK\x03\x04 broken"):
-        (tmp_path / "bad.pt").write_bytes(content)
-        with pytest.raises(ArtifactError, match=r"bad\.pt"):
-            read_nemo(tmp_path / "bad.pt", STUDENT, TEACHER)
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        read_nemo(tmp_path, STUDENT, TEACHER)
+
+
+def test_damaged_files(stored: Store) -> None:
+    path = stored(dense())
+    whole = path.read_bytes()
+    for content in (b"PK\x03\x04 broken", whole[: len(whole) // 2]):
+        path.write_bytes(content)
+        with pytest.raises(ArtifactError, match=r"map\.pt cannot be read .*: copy or make it again"):
+            read_nemo(path, STUDENT, TEACHER)
+
+
+def test_files_that_torch_did_not_write(tmp_path: Path) -> None:
+    path = tmp_path / "bad.pt"
+    tensors = safetensors.torch.save({"indices": torch.tensor(INDICES), "likelihoods": torch.tensor(LIKELIHOODS)})
+    for content in (b"", b"hello world", tensors, pickle.dumps({(1, 2): 0.5})):
+        path.write_bytes(content)
+        with pytest.raises(ArtifactError, match=r"bad\.pt is no file of torch\.save: give a \.pt file"):
+            read_nemo(path, STUDENT, TEACHER)
