@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from flows.claims import require_free
-from flows.config import ConfigError, ModelConfig, RunConfig
+from flows.config import ConfigError, RunConfig
 from flows.corpus import corpus_of, find_evaluation_sets, find_sources, require_columns
 from flows.errors import CorpusError
 from flows.resolve import (
@@ -24,20 +24,20 @@ from flows.trainings import checkpoint_to_evaluate
 from trainer.run import require_loggers
 from xtoken_core.chats import read_chat_template
 from xtoken_core.models import ModelError, require_positions
-from xtoken_core.tokenizer.tokenizer_files import SOURCES, find_source
+from xtoken_core.tokenizer.tokenizer_files import find_source
 
 Check = Callable[[RunConfig], None]
 
 
 def check_student_tokenizer(config: RunConfig) -> None:
     """Raise ModelError or VocabularyError where the student's tokenizer is not there or cannot be used."""
-    _require_tokenizer(config.student)
+    tokenizer_of(config.student)  # takes a second, and the flow gets the same one
 
 
 def check_tokenizers(config: RunConfig) -> None:
     """Raise ModelError or VocabularyError where a tokenizer is not there or cannot be used."""
     for model in (config.student, *config.teachers):
-        _require_tokenizer(model)
+        tokenizer_of(model)
 
 
 def check_corpus(config: RunConfig) -> None:
@@ -124,15 +124,6 @@ def check_checkpoint(config: RunConfig) -> None:
     require_positions(checkpoint, config.student.max_length, "student.max_length")
     if find_source(checkpoint) is not None:
         _require_same_tokenizer(checkpoint, config.student.tokenizer_reference)
-
-
-def _require_tokenizer(model: ModelConfig) -> None:
-    folder = tokenizer_folder(model.tokenizer_reference)
-    if find_source(folder) is None:
-        raise ModelError(
-            f"{folder} holds no {', '.join(SOURCES)}: give a tokenizer's folder or convert it to a fast one"
-        )
-    tokenizer_of(model)  # takes a second, and the flow gets the same one
 
 
 def _require_same_tokenizer(checkpoint: Path, reference: str) -> None:

@@ -8,7 +8,7 @@ from storage.digests import folder_digest
 from storage.hashing import bytes_checksum, fingerprint
 from xtoken_core.models import ModelError
 from xtoken_core.tokenizer import Tokenizer
-from xtoken_core.tokenizer.tokenizer_files import SOURCES
+from xtoken_core.tokenizer.tokenizer_files import SOURCES, find_source
 
 _TOKENIZER_FILES = (
     *SOURCES,
@@ -72,8 +72,16 @@ def load_tokenizer(reference: str, lossy: bool = False) -> Tokenizer:
     """Load a tokenizer; asked again for the same files, the same object comes back.
 
     `lossy` accepts one that changes text (see `Tokenizer.load`).
+
+    Raises:
+        ModelError: if there is no such folder, or no tokenizer in it.
+        VocabularyError: if the tokenizer cannot be used.
     """
     folder = tokenizer_folder(reference)
+    if find_source(folder) is None:
+        raise ModelError(
+            f"{folder} holds no {', '.join(SOURCES)}: give a tokenizer's folder or convert it to a fast one"
+        )
     return _load(folder, folder_digest(folder, _TOKENIZER_FILES), lossy)
 
 
