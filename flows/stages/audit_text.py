@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Self
 
 import numpy as np
+import pyarrow as pa
 
 from flows.config import RunConfig
 from flows.corpus.sample import sample_texts
@@ -16,7 +18,7 @@ from xtoken_core.projection.audit import AlignedTexts, TextCounts, count_texts
 from xtoken_core.tokenizer import Tokenizer
 from xtoken_core.vocabulary import Vocabulary
 
-_VERSION = 1  # of what is taken and how it is counted
+_VERSION = 2  # of what is taken and how it is counted
 WINDOWS = 16_384  # some 10 million tokens: shares are known to a hundredth of a percent, in seconds
 
 
@@ -62,26 +64,33 @@ class SampledText:
 def aligned_counts(
     alignments: Artifact, student: Vocabulary, teacher: Vocabulary, windows: int = WINDOWS
 ) -> TextCounts | None:
-    """Counts of about `windows` windows, evenly spread over an alignments artifact; None where it has none.
+    """Counts of about `windows` windows, evenly spread over an alignments artifact.
 
-    The choice depends on the artifact alone.
+    None where both sides read none of them. The choice depends on the artifact alone.
     """
     parts = _parts(alignments, windows)
-    return count_texts(parts, student, teacher) if any(shard.rows for shard in alignments.manifest.shards) else None
+    first = next(parts, None)
+    return None if first is None else count_texts(chain([first], parts), student, teacher)
 
 
 def _parts(alignments: Artifact, windows: int) -> Iterator[AlignedTexts]:
-    """One for each shard that has some of the windows."""
+    """One for each shard that has some of the windows, of those that both sides read."""
     first = 0  # row of the shard's first window among those of all shards
     step = max(sum(shard.rows for shard in alignments.manifest.shards) // windows, 1)
     for index, shard in enumerate(alignments.manifest.shards):
         rows = np.arange(-first % step, shard.rows, step)
         first += shard.rows
-        if len(rows):
-            table = alignments.table(index).take(rows)
+        table = _read_by_both(alignments.table(index).take(rows)) if len(rows) else None
+        if table:
             yield AlignedTexts(
                 student_ids=from_list_column(table["student_ids"]),
                 teacher_ids=from_list_column(table["teacher_ids"]),
                 student_loss_mask=from_list_column(table["student_loss_mask"]),
                 alignment=alignment_of(table),
             )
+
+
+def _read_by_both(table: pa.Table) -> pa.Table:
+    """Without the windows that one side has no tokens for, as too long ones: there is nothing to compare."""
+    ours, theirs = (from_list_column(table[name]).lengths > 0 for name in ("student_ids", "teacher_ids"))
+    return table.filter(pa.array(ours & theirs))
