@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, astuple
 from itertools import groupby
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -13,14 +13,13 @@ from flows.report.histograms import bytes_per_chunk, tokens_per_chunk
 from flows.report.pages import render
 from flows.report.plots import bar_plot, counted_bars, heat_map, inline_svg, share_bars
 from flows.report.tokens import shown_bytes, shown_text
-from trainer.job import LossName
 from xtoken_core.chunk_sizes import ChunkSizes
 from xtoken_core.projection.audit import OverlapMatrix, ProjectionAudit
 from xtoken_core.projection.audit.examples import ProjectionExample
 from xtoken_core.projection.audit.flag import percent
 from xtoken_core.projection.audit.weights import BINS
 
-KIND_NAMES = ("same bytes", "paired", "split", "other rule", "no row")
+KIND_NAMES = ("exact", "paired", "spelled", "other rule", "no row")
 """What a page calls the kinds of `RowKind`."""
 
 
@@ -39,7 +38,6 @@ def audit_html(audit: ProjectionAudit) -> str:
         findings=audit.findings,
         text=audit.findings.text,
         headline=headline(audit),
-        missing=losses_to_come(audit),
         kinds=KIND_NAMES,
         tiles=_tiles(audit),
         plots=_plots(audit),
@@ -63,20 +61,15 @@ def headline(audit: ProjectionAudit) -> str:
     return f"Train with {losses}{': the tokenizers differ little' if audit.recommendation.calm else ''}."
 
 
-def losses_to_come(audit: ProjectionAudit) -> list[str]:
-    """Recommended losses that this version cannot train with."""
-    return [loss for loss in audit.recommendation.losses if loss not in get_args(LossName)]
-
-
 def _tiles(audit: ProjectionAudit) -> list[tuple[str, str, str]]:
     """(number, what it is, remark)."""
     found, text = audit.findings, audit.findings.text
     tiles = [
         (percent(found.overlap_bytes.student_share), "of the student's tokens", "are tokens of the teacher, by bytes"),
         (
-            f"{found.rows.without_counterpart:,}",
+            f"{found.rows.total - found.partition.common:,}",
             "without counterpart",
-            f"{found.rows.empty:,} of them project to nothing",
+            f"{found.rows.empty:,} tokens project to nothing",
         ),
     ]
     if text is None:

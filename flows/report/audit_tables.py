@@ -1,17 +1,23 @@
 """A projection audit on a terminal."""
 
+from collections.abc import Sequence
 from dataclasses import astuple
+from typing import get_args
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from flows.inspect.values import grid
-from flows.report.audit import KIND_NAMES, headline, losses_to_come
+from flows.report.audit import KIND_NAMES, headline
+from trainer.job import LossName
 from xtoken_core.projection.audit import ProjectionAudit
 from xtoken_core.projection.audit.coverage import ClassCoverage
 from xtoken_core.projection.audit.findings import Findings, TextFindings
 from xtoken_core.projection.audit.flag import Flag, Severity, percent
+
+_HEADERS = {"other rule": "other\nrule", "no row": "no\nrow"}  # with what else there is, in 80 columns
+_LONGEST_WORD = len("three-digit")
 
 
 def audit_tables(name: str, audit: ProjectionAudit) -> Group:
@@ -19,6 +25,11 @@ def audit_tables(name: str, audit: ProjectionAudit) -> Group:
     parts: list[RenderableType] = [Text(f"{name}: {headline(audit)}", "bold"), *_reasons(audit)]
     parts += [_flag(flag) for flag in audit.flags]
     return Group(*parts, "", _numbers(audit.findings), _coverage(audit.findings))
+
+
+def losses_to_come(audit: ProjectionAudit) -> list[str]:
+    """Recommended losses that this version cannot train with; a page lasts longer than that, so it leaves them out."""
+    return [loss for loss in audit.recommendation.losses if loss not in get_args(LossName)]
 
 
 def _reasons(audit: ProjectionAudit) -> list[Text]:
@@ -40,7 +51,8 @@ def _numbers(findings: Findings) -> RenderableType:
         ["the same by strings", f"{raw.shared:,}", percent(raw.student_share)],
         ["common tokens, special ones included", f"{findings.partition.common:,}", ""],
     ]
-    return grid("overlap", ["", "tokens", "share"], rows + (_on_text(findings, findings.text) if findings.text else []))
+    rows += _on_text(findings, findings.text) if findings.text else []
+    return _unbroken(grid("overlap", ["", "tokens", "share"], rows))
 
 
 def _on_text(findings: Findings, text: TextFindings) -> list[list[str]]:
@@ -54,14 +66,24 @@ def _on_text(findings: Findings, text: TextFindings) -> list[list[str]]:
 
 
 def _coverage(findings: Findings) -> Table:
-    columns = ["class", "tokens", *KIND_NAMES, *(["of the text"] if findings.text else [])]
-    table = grid("coverage by class", columns, [_row(one, findings.text) for one in findings.classes])
-    table.columns[0].no_wrap = True
-    return table
+    """Kinds of rows that no class has are left out."""
+    kinds = [place for place, count in enumerate(astuple(findings.rows)) if count]
+    names = [_HEADERS.get(KIND_NAMES[place], KIND_NAMES[place]) for place in kinds]
+    columns = ["class", "tokens", *names, *(["of the\ntext"] if findings.text else [])]
+    return _unbroken(grid("coverage by class", columns, [_row(one, kinds, findings.text) for one in findings.classes]))
 
 
-def _row(one: ClassCoverage, text: TextFindings | None) -> list[object]:
-    cells: list[object] = [str(one.token_class), one.tokens.total, *astuple(one.tokens)]
+def _row(one: ClassCoverage, kinds: Sequence[int], text: TextFindings | None) -> list[object]:
+    counts = astuple(one.tokens)
+    cells: list[object] = [str(one.token_class), one.tokens.total, *(counts[place] for place in kinds)]
     if text is None or one.occurrences is None:
         return cells
     return [*cells, percent(one.occurrences.total / max(text.student_tokens, 1))]
+
+
+def _unbroken(table: Table) -> Table:
+    """With numbers and headers in one piece: where the terminal is narrow, the words of the first column are folded."""
+    table.columns[0].min_width = _LONGEST_WORD
+    for column in table.columns[1:]:
+        column.no_wrap = True
+    return table

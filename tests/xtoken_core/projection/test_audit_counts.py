@@ -14,10 +14,10 @@ from xtoken_core.projection.audit import ProjectionAudit, TextCounts, audit, ove
 from xtoken_core.projection.audit.classes import TokenClass
 from xtoken_core.projection.audit.coverage import RowCounts, RowKind, row_kinds
 from xtoken_core.projection.audit.overlap import Overlap
-from xtoken_core.projection.audit.partition import gold_tokens
+from xtoken_core.projection.audit.partition import common_tokens, gold_tokens
 from xtoken_core.projection.audit.weights import BINS
 from xtoken_core.projection.matrix import Projection, Rule
-from xtoken_core.vocabulary import Vocabulary
+from xtoken_core.vocabulary import TokenKind, Vocabulary
 
 Entry = tuple[int, float, Rule]
 
@@ -78,7 +78,17 @@ def test_coverage_by_class(found: ProjectionAudit):
         TokenClass.PARTIAL: (RowCounts(0, 0, 0, 0, 1), RowCounts(0, 0, 0, 0, 5)),
         TokenClass.SPECIAL: (RowCounts(0, 2, 0, 0, 0), RowCounts(0, 1, 0, 0, 0)),
     }
-    assert found.findings.coverage(TokenClass.TWO_DIGITS, TokenClass.THREE_DIGITS) == RowCounts(0, 0, 2, 0, 0)
+    uncommon = {one.token_class: (one.uncommon, one.uncommon_occurrences) for one in found.findings.classes}
+    assert uncommon == {
+        TokenClass.ONE_DIGIT: (2, 7),
+        TokenClass.TWO_DIGITS: (1, 4),
+        TokenClass.THREE_DIGITS: (1, 3),
+        TokenClass.ASCII_WORDS: (0, 0),
+        TokenClass.PARTIAL: (1, 5),
+        TokenClass.SPECIAL: (0, 0),
+    }
+    numerals = found.findings.coverage(TokenClass.TWO_DIGITS, TokenClass.THREE_DIGITS)
+    assert [one.token_class for one in numerals] == [TokenClass.TWO_DIGITS, TokenClass.THREE_DIGITS]
     assert found.findings.teacher_tokens[TokenClass.ONE_DIGIT] == 5
 
 
@@ -132,7 +142,52 @@ def test_gold_pairs_the_lowest_of_the_ids_that_want_one_teacher_id():
     assert gold_tokens(projection).tolist() == [False, True, True, False]
     counts = counts_of([0, 0, 1, 3], [1, 3])
     partition = audit(projection, student, fake_vocabulary([b".", b","]), counts).findings.partition
-    assert (partition.common, partition.displaced, partition.displaced_share) == (2, 1, 0.75)
+    assert (partition.common, partition.displaced, partition.displaced_share) == (3, 1, 0.75)
+
+
+def test_common_tokens_that_are_not_alone_in_their_row_are_left_out_by_gold():
+    student = fake_vocabulary([b"a", b"b"])
+    rows = [[(0, 0.9, Rule.IMPORTED), (1, 0.1, Rule.IMPORTED)], [(1, 1.0, Rule.EXACT)]]
+    partition = audit(projection_of(rows), student, fake_vocabulary([b"a", b"b", b"c"])).findings.partition
+    assert (partition.common, partition.displaced) == (2, 1)
+
+
+@reproducible
+@given(vocabularies(), vocabularies())
+def test_common_tokens_are_those_whose_bytes_both_sides_have(student: Vocabulary, teacher: Vocabulary):
+    for side, other, found in zip((student, teacher), (teacher, student), common_tokens(student, teacher), strict=True):
+        theirs = {other.token_bytes(i) for i in range(other.size)} - {b""}
+        text = np.flatnonzero(side.lengths)
+        assert [bool(found[i]) for i in text] == [side.token_bytes(i) in theirs for i in text]
+        assert not found[side.kind == TokenKind.UNUSED].any()
+
+
+def test_special_tokens_are_common_by_role_by_name_and_by_a_similar_name():
+    student = fake_vocabulary(["<a>", "<pad>", "<|im_end|>", "[Q]", b"<x>"], {"eos": 0})
+    teacher = fake_vocabulary(["<pad>", "<z>", "<|end|>", "<x>"], {"eos": 1})
+    ours, theirs = common_tokens(student, teacher)
+    assert ours.tolist() == [True, True, True, False, False]
+    assert theirs.tolist() == [True, True, True, False]
+
+
+ANY_ROW = st.lists(
+    st.tuples(st.integers(0, 8), st.sampled_from([0.25, 0.5]), st.sampled_from([rule for rule in Rule if rule >= 0])),
+    max_size=4,
+    unique_by=lambda entry: entry[0],
+)
+
+
+@reproducible
+@given(st.lists(ANY_ROW, min_size=10, max_size=10))
+def test_what_is_said_about_the_vocabularies_is_the_same_for_every_projection(rows: list[list[Entry]]):
+    counts = counts_of([10, 20, 4, 3, 2, 0, 1, 0, 5, 5], [20, 8, 4, 3, 0, 10, 3, 2, 0])
+    expected, found = (audit(projection_of(made), STUDENT, TEACHER, counts).findings for made in (ROWS, rows))
+    for findings in (expected, found):
+        partition = findings.partition
+        assert (partition.common, partition.student_uncommon) == (4, pytest.approx(19 / 49))
+        assert partition.teacher_uncommon == pytest.approx(20 / 50)
+    assert [one.uncommon for one in found.classes] == [one.uncommon for one in expected.classes]
+    assert [one.uncommon_occurrences for one in found.classes] == [one.uncommon_occurrences for one in expected.classes]
 
 
 def test_the_histogram_of_weights(found: ProjectionAudit):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from fakes import fake_vocabulary
 
-from xtoken_core.projection import build_projection
+from xtoken_core.projection import ProjectionSettings, build_projection
 from xtoken_core.projection.audit import AlignedTexts, ProjectionAudit, audit, count_texts
 from xtoken_core.projection.audit.classes import TokenClass
 from xtoken_core.projection.audit.coverage import ClassCoverage, RowCounts
@@ -28,7 +28,13 @@ PAIRS = ("p_kl", "gold", "h_kl")
 
 
 def covered(name: TokenClass, tokens: RowCounts, occurrences: RowCounts | None = None) -> ClassCoverage:
-    return ClassCoverage(name, tokens, occurrences)
+    """Where the projection is of the usual rules: what is not pinned is not common."""
+    seen = None if occurrences is None else unpinned(occurrences)
+    return ClassCoverage(name, tokens, occurrences, unpinned(tokens), seen)
+
+
+def unpinned(rows: RowCounts) -> int:
+    return rows.total - rows.exact - rows.paired
 
 
 CALM = Findings(
@@ -190,6 +196,50 @@ def test_a_percentage_is_rounded_down(share: float, shown: str):
 
 
 GetTokenizer = Callable[[str], Tokenizer]
+
+
+def without_exact_rows(student: Tokenizer, teacher: Tokenizer) -> Projection:
+    return build_projection(student, teacher, ProjectionSettings(exact=False))
+
+
+def imported(student: Tokenizer, teacher: Tokenizer) -> Projection:
+    """As in a file of learned weights: no row has one entry, and no rule is known."""
+    exact = build_projection(student, teacher)
+    first = exact.indices[:, 0]
+    indices = np.stack([first, np.where(first >= 0, (first + 1) % teacher.vocabulary.size, -1)], axis=1)
+    weights = np.where(indices >= 0, [0.9, 0.1], 0).astype(np.float32)
+    rules = np.where(indices >= 0, Rule.IMPORTED, Rule.EMPTY).astype(np.int8)
+    return Projection(indices.astype(np.int32), weights, rules)
+
+
+ABOUT_ROWS = (FlagCode.DISPLACED_PAIRS, FlagCode.EMPTY_ROWS)
+
+
+@pytest.mark.parametrize("made", [without_exact_rows, imported])
+@pytest.mark.parametrize("texts", [None, [*topics.values()][:4]])
+def test_flags_about_the_vocabularies_do_not_change_with_the_projection(
+    byte_bpe: Tokenizer, mistral_v1: Tokenizer, made: Callable[..., Projection], texts: list[str] | None
+):
+    pair = byte_bpe.vocabulary, mistral_v1.vocabulary
+    counts = count_texts([AlignedTexts.of(texts, byte_bpe, mistral_v1)], *pair) if texts else None
+    usual = audit(build_projection(byte_bpe, mistral_v1), *pair, counts)
+    found = audit(made(byte_bpe, mistral_v1), *pair, counts)
+    assert found.findings.rows.exact < 0.01 * usual.findings.rows.exact
+    about_both, expected = ([flag for flag in one.flags if flag.code not in ABOUT_ROWS] for one in (found, usual))
+    assert about_both == expected != []
+    assert found.recommendation.losses == usual.recommendation.losses
+
+
+def test_tokens_of_equal_bytes_are_not_called_split():
+    student = fake_vocabulary([b"\n", *[b" " * i for i in range(2, 60)], b"\n", *[b" " * i for i in range(2, 60)]])
+    teacher = fake_vocabulary([b"\n", *[b" " * i for i in range(2, 60)]])
+    once = np.arange(59)[:, None]
+    indices = np.concatenate([once, once]).astype(np.int32)
+    rules = np.repeat([Rule.EXACT, Rule.MULTI_TOKEN], 59).astype(np.int8)[:, None]
+    found = audit(Projection(indices, np.ones(indices.shape, dtype=np.float32), rules), student, teacher)
+    assert [(one.tokens.multi_token, one.uncommon) for one in found.findings.classes] == [(59, 0)]
+    assert (found.findings.partition.common, found.findings.partition.displaced) == (118, 59)
+    assert FlagCode.SPLIT_CLASS not in {flag.code for flag in found.flags}
 
 
 def audited(student: Tokenizer, teacher: Tokenizer, texts: list[str] | None = None) -> ProjectionAudit:

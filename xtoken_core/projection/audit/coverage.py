@@ -1,9 +1,7 @@
-"""Which student tokens have a row in the projection, what it was made from, and how much of real text they are."""
+"""What the rows of student tokens were made from, which of these the teacher has, and how much of text they are."""
 
-from collections.abc import Iterable
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from enum import IntEnum
-from typing import Self
 
 import numpy as np
 
@@ -35,8 +33,8 @@ _KINDS = {
 class RowCounts:
     """Student tokens, or their occurrences in text, by the kind of their row.
 
-    exact: the teacher has a token of the same bytes. paired: special tokens, by role or name. multi_token: the token is
-    split into the teacher's, or a piece of them. other: by any other rule, as from embeddings. empty: no entry.
+    exact: pinned to a token of the same bytes. paired: special tokens, by role or name. multi_token: spelled with the
+    teacher's tokens, or a piece of them. other: by any other rule, as from embeddings. empty: no entry.
     """
 
     exact: int
@@ -50,25 +48,32 @@ class RowCounts:
         """All of them."""
         return self.exact + self.paired + self.multi_token + self.other + self.empty
 
-    @property
-    def without_counterpart(self) -> int:
-        """Those that stand for no one token of the teacher."""
-        return self.multi_token + self.other + self.empty
-
-    @classmethod
-    def total_of(cls, parts: Iterable[Self]) -> Self:
-        """The sums of `parts`."""
-        sums = zip(*((0, 0, 0, 0, 0), *(astuple(part) for part in parts)), strict=True)
-        return cls(*map(sum, sums))
-
 
 @dataclass(frozen=True)
 class ClassCoverage:
-    """The tokens of one class, and their occurrences in text where text was counted."""
+    """The tokens of one class, and their occurrences in text where text was counted.
+
+    uncommon, uncommon_occurrences: those of them that are not tokens of the teacher, whatever their row is made from.
+    """
 
     token_class: TokenClass
     tokens: RowCounts
     occurrences: RowCounts | None
+    uncommon: int
+    uncommon_occurrences: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class StudentTokens:
+    """For each student id its `token_classes`, its `row_kinds`, whether it is common (bool), its occurrences or None.
+
+    All [Vs].
+    """
+
+    classes: np.ndarray
+    kinds: np.ndarray
+    common: np.ndarray
+    occurrences: np.ndarray | None
 
 
 def row_kinds(projection: Projection) -> np.ndarray:
@@ -96,17 +101,22 @@ def count_rows(kinds: np.ndarray, occurrences: np.ndarray | None = None) -> RowC
     return RowCounts(*(int(count) for count in sums))
 
 
-def coverage_by_class(
-    classes: np.ndarray, kinds: np.ndarray, occurrences: np.ndarray | None
-) -> tuple[ClassCoverage, ...]:
-    """For each class that the student has tokens of, in the order of `TokenClass`; unused ids are no tokens.
-
-    classes: `token_classes`. kinds: `row_kinds`. occurrences: int64 [Vs].
-    """
+def coverage_by_class(tokens: StudentTokens) -> tuple[ClassCoverage, ...]:
+    """For each class that the student has tokens of, in the order of `TokenClass`; unused ids are no tokens."""
     found = []
     for place, name in enumerate(CLASSES):
-        ids = np.flatnonzero(classes == place)
+        ids = np.flatnonzero(tokens.classes == place)
         if len(ids) and name != TokenClass.UNUSED:
-            weighted = None if occurrences is None else count_rows(kinds[ids], occurrences[ids])
-            found.append(ClassCoverage(name, count_rows(kinds[ids]), weighted))
+            found.append(_coverage(name, ids, tokens))
     return tuple(found)
+
+
+def _coverage(name: TokenClass, ids: np.ndarray, tokens: StudentTokens) -> ClassCoverage:
+    kinds, uncommon, seen = tokens.kinds[ids], ids[~tokens.common[ids]], tokens.occurrences
+    return ClassCoverage(
+        token_class=name,
+        tokens=count_rows(kinds),
+        occurrences=None if seen is None else count_rows(kinds, seen[ids]),
+        uncommon=len(uncommon),
+        uncommon_occurrences=None if seen is None else int(seen[uncommon].sum()),
+    )

@@ -10,7 +10,7 @@ from xtoken_core.projection.matrix import Projection, Rule
 from xtoken_core.vocabulary import Vocabulary
 
 EXAMPLES = 50
-# Rows without a counterpart are shown in all classes before those that are pinned are shown again.
+# Rows that are not pinned are shown in all classes before those that are.
 _TURNS = (RowKind.MULTI_TOKEN, RowKind.OTHER, RowKind.EMPTY, RowKind.MULTI_TOKEN, RowKind.PAIRED, RowKind.EXACT)
 
 

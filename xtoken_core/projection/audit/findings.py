@@ -9,6 +9,7 @@ from xtoken_core.projection.audit.classes import CLASSES, TokenClass, token_clas
 from xtoken_core.projection.audit.coverage import (
     ClassCoverage,
     RowCounts,
+    StudentTokens,
     count_rows,
     coverage_by_class,
     first_entries,
@@ -68,7 +69,8 @@ class Findings:
     overlap_raw, overlap_bytes: common tokens as strings and as bytes.
     rows: student tokens by what their row was made from; `rules`: by the rule of the first entry.
     occurrences: the same rows, weighted by how often the token is in the text that was counted.
-    classes: the same by class. teacher_tokens: the teacher's tokens by class.
+    classes: the same by class, and how many of these tokens the teacher does not have.
+    teacher_tokens: the teacher's tokens by class.
     unpaired_ends: roles of `ENDS` that the student has a token for and the teacher has not, and "eos" without one.
     dummy_prefix_differs: one tokenizer puts a space in front of texts.
     text: None where no text was counted.
@@ -90,9 +92,9 @@ class Findings:
     dummy_prefix_differs: bool
     text: TextFindings | None
 
-    def coverage(self, *names: TokenClass) -> RowCounts:
-        """The tokens of these classes together."""
-        return RowCounts.total_of(one.tokens for one in self.classes if one.token_class in names)
+    def coverage(self, *names: TokenClass) -> tuple[ClassCoverage, ...]:
+        """Those of these classes that the student has tokens of."""
+        return tuple(one for one in self.classes if one.token_class in names)
 
 
 def find(projection: Projection, student: Vocabulary, teacher: Vocabulary, counts: TextCounts | None) -> Findings:
@@ -100,6 +102,7 @@ def find(projection: Projection, student: Vocabulary, teacher: Vocabulary, count
     classes, kinds = token_classes(student), row_kinds(projection)
     is_token = classes != CLASSES.index(TokenClass.UNUSED)
     occurrences = None if counts is None else counts.student_tokens
+    common = common_tokens(student, teacher)
     return Findings(
         same_vocabulary=student.fingerprint == teacher.fingerprint,
         student_size=student.size,
@@ -110,9 +113,9 @@ def find(projection: Projection, student: Vocabulary, teacher: Vocabulary, count
         rows=count_rows(kinds[is_token]),
         rules=_rules(first_entries(projection)[1][is_token]),
         occurrences=None if occurrences is None else count_rows(kinds[is_token], occurrences[is_token]),
-        classes=coverage_by_class(classes, kinds, occurrences),
+        classes=coverage_by_class(StudentTokens(classes, kinds, common[0], occurrences)),
         teacher_tokens=_by_class(token_classes(teacher)),
-        partition=_partition(projection, student, teacher, counts),
+        partition=_partition(common, gold_tokens(projection), counts, (student, teacher)),
         unpaired_ends=_unpaired_ends(student, teacher),
         dummy_prefix_differs=student.dummy_prefix != teacher.dummy_prefix,
         text=None if counts is None else TextFindings.of(counts),
@@ -134,10 +137,13 @@ def _by_class(classes: np.ndarray) -> dict[TokenClass, int]:
 
 
 def _partition(
-    projection: Projection, student: Vocabulary, teacher: Vocabulary, counts: TextCounts | None
+    common: tuple[np.ndarray, np.ndarray],
+    gold: np.ndarray,
+    counts: TextCounts | None,
+    vocabularies: tuple[Vocabulary, Vocabulary],
 ) -> Partition:
-    ours, theirs = common_tokens(projection, teacher.size)
-    displaced = ours & ~gold_tokens(projection)
+    (ours, theirs), (student, teacher) = common, vocabularies
+    displaced = ours & ~gold
     sizes = int(np.count_nonzero(ours)), int(np.count_nonzero(displaced))
     if counts is None:
         return Partition(*sizes)

@@ -6,7 +6,6 @@ What most pairs of recent families differ in: Llama-3 has all 1,110 numbers of o
 from collections.abc import Iterator
 
 from xtoken_core.projection.audit.classes import TokenClass
-from xtoken_core.projection.audit.coverage import RowCounts
 from xtoken_core.projection.audit.findings import Findings
 from xtoken_core.projection.audit.flag import Flag, FlagCode, Severity, percent
 
@@ -19,15 +18,14 @@ LEAST_SHARE = 0.5
 
 def numerals_split(findings: Findings) -> Iterator[Flag]:
     """The student's numerals that the teacher has no token for."""
-    ours = findings.coverage(*NUMERALS)
-    split = ours.without_counterpart
-    if split >= max(FEWEST_NUMERALS, LEAST_SHARE * ours.total):
+    total, split = _student_numerals(findings)
+    if split >= max(FEWEST_NUMERALS, LEAST_SHARE * total):
         digit_by_digit = _teacher_numerals(findings) < FEWEST_NUMERALS
         yield Flag(
             Severity.WARNING,
             FlagCode.SPLIT_NUMERALS,
             split,
-            ours.total,
+            total,
             f"{split:,} two- and three-digit numbers are one token for the student, and the teacher spells them "
             f"{'digit by digit' if digit_by_digit else 'in pieces'}{_in_text(findings)}. A projection gives most of "
             "their weight to the first piece: 123 and 187 look alike to p_kl and h_kl; gold leaves them out.",
@@ -37,8 +35,8 @@ def numerals_split(findings: Findings) -> Iterator[Flag]:
 
 def numerals_joined(findings: Findings) -> Iterator[Flag]:
     """The teacher's numerals that the student has no token for."""
-    theirs = _teacher_numerals(findings)
-    joined = theirs - findings.coverage(*NUMERALS).exact
+    theirs, (ours, split) = _teacher_numerals(findings), _student_numerals(findings)
+    joined = theirs - (ours - split)
     if joined >= max(FEWEST_NUMERALS, LEAST_SHARE * theirs):
         yield Flag(
             Severity.NOTICE,
@@ -51,6 +49,12 @@ def numerals_joined(findings: Findings) -> Iterator[Flag]:
         )
 
 
+def _student_numerals(findings: Findings) -> tuple[int, int]:
+    """All of them, and those that the teacher has no token for."""
+    ours = findings.coverage(*NUMERALS)
+    return sum(one.tokens.total for one in ours), sum(one.uncommon for one in ours)
+
+
 def _teacher_numerals(findings: Findings) -> int:
     return sum(findings.teacher_tokens.get(name, 0) for name in NUMERALS)
 
@@ -58,7 +62,5 @@ def _teacher_numerals(findings: Findings) -> int:
 def _in_text(findings: Findings) -> str:
     if findings.text is None:
         return ""
-    seen = RowCounts.total_of(
-        one.occurrences for one in findings.classes if one.token_class in NUMERALS and one.occurrences
-    )
-    return f" ({percent(seen.without_counterpart / max(findings.text.student_tokens, 1))} of the text's tokens)"
+    seen = sum(one.uncommon_occurrences or 0 for one in findings.coverage(*NUMERALS))
+    return f" ({percent(seen / max(findings.text.student_tokens, 1))} of the text's tokens)"

@@ -26,7 +26,7 @@ _AGAINST = {
     FlagCode.JOINED_NUMERALS: (_ALL_PAIRS, "numbers have no common token"),
     FlagCode.SMALL_OVERLAP: (_ALL_PAIRS, "most tokens are not common"),
     FlagCode.UNCOMMON_TEXT: (_ALL_PAIRS, "too much of the text is in tokens that are not common"),
-    FlagCode.DISPLACED_PAIRS: (_BY_ID, "common tokens of the text are paired with others"),
+    FlagCode.DISPLACED_PAIRS: (_BY_ID, "common tokens of the text are not paired"),
 }
 
 

@@ -36,7 +36,7 @@ def uncommon_text(findings: Findings) -> Iterator[Flag]:
 
 
 def displaced_pairs(findings: Findings) -> Iterator[Flag]:
-    """Common tokens of the text that gold leaves out, because it pairs their counterpart with another student token."""
+    """Common tokens of the text that gold leaves out, because of their rows or because it pairs their counterpart."""
     text, share = findings.text, findings.partition.displaced_share
     if text is None or share is None or share <= MOST_UNCOMMON:
         return
@@ -45,9 +45,9 @@ def displaced_pairs(findings: Findings) -> Iterator[Flag]:
         FlagCode.DISPLACED_PAIRS,
         round(share * text.student_tokens),
         text.student_tokens,
-        f"{percent(share)} of the text is in common tokens that gold and h_kl leave out: they pair the teacher's token "
-        f"with another student token of the same text and a lower id, as <0x2C> and a comma. "
-        f"{findings.partition.displaced:,} tokens are displaced so.",
+        f"{percent(share)} of the text is in common tokens that gold and h_kl leave out: their rows of the projection "
+        "have other entries, too, or the teacher's token is paired with another student token of the same text and a "
+        f"lower id, as <0x2C> and a comma. {findings.partition.displaced:,} tokens are left out so.",
         "Use prefix_kl, which adds up tokens of the same text.",
     )
 

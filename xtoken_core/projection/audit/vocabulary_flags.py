@@ -56,7 +56,7 @@ def larger_teacher(findings: Findings) -> Iterator[Flag]:
 def classes_split(findings: Findings) -> Iterator[Flag]:
     """Kinds of text of which most student tokens are not the teacher's."""
     for one in findings.classes:
-        total, split = one.tokens.total, one.tokens.without_counterpart
+        total, split = one.tokens.total, one.uncommon
         share = _share_of_text(one, findings)
         is_seen = share is None or share >= SEEN_IN_TEXT
         if one.token_class not in _ELSEWHERE and total >= FEWEST_TOKENS and split > LEAST_COMMON * total and is_seen:
@@ -68,6 +68,7 @@ def empty_rows(findings: Findings) -> Iterator[Flag]:
     text = [one for one in findings.classes if one.token_class != TokenClass.SPECIAL]
     tokens, empty = sum(one.tokens.total for one in text), sum(one.tokens.empty for one in text)
     seen = sum(one.occurrences.empty for one in text if one.occurrences)
+    partial = sum(one.tokens.empty for one in findings.coverage(TokenClass.PARTIAL))
     of_text = seen / max(findings.text.student_tokens, 1) if findings.text else 0.0
     if empty:
         many = max(empty / tokens, of_text) > MOST_EMPTY
@@ -76,7 +77,7 @@ def empty_rows(findings: Findings) -> Iterator[Flag]:
             FlagCode.EMPTY_ROWS,
             empty,
             tokens,
-            f"{empty:,} text tokens of the student project to nothing, mostly bytes that the teacher cannot spell.",
+            f"{empty:,} text tokens of the student project to nothing, {partial:,} of them {TokenClass.PARTIAL}.",
             "prefix_kl and alm do not use the projection. For p_kl switch on the rule that finds nearest embeddings.",
         )
 
@@ -136,13 +137,13 @@ def unused_ids(findings: Findings) -> Iterator[Flag]:
 
 
 def _share_of_text(one: ClassCoverage, findings: Findings) -> float | None:
-    if one.occurrences is None or findings.text is None:
+    if one.uncommon_occurrences is None or findings.text is None:
         return None
-    return one.occurrences.without_counterpart / max(findings.text.student_tokens, 1)
+    return one.uncommon_occurrences / max(findings.text.student_tokens, 1)
 
 
 def _class_flag(one: ClassCoverage, share: float | None) -> Flag:
-    total, split = one.tokens.total, one.tokens.without_counterpart
+    total, split = one.tokens.total, one.uncommon
     in_text = "" if share is None else f" ({percent(share)} of the text's tokens)"
     return Flag(
         Severity.WARNING if share is not None and share >= MUCH_IN_TEXT else Severity.NOTICE,
