@@ -40,9 +40,15 @@ def check_tokenizers(config: RunConfig) -> None:
         tokenizer_of(model)
 
 
+def check_sample(config: RunConfig) -> None:
+    """Raise CorpusError where there is a corpus and files of it are missing, unknown or lack the column."""
+    if config.corpus is not None:
+        require_columns(find_sources(config.corpus, with_digests=False))
+
+
 def check_corpus(config: RunConfig) -> None:
     """Raise CorpusError where files of the corpus or of evaluation sets are missing, unknown or lack the column."""
-    require_columns(find_sources(corpus_of(config)))
+    require_columns(find_sources(corpus_of(config), with_digests=False))
     require_columns(find_evaluation_sets(corpus_of(config)))
 
 
@@ -137,7 +143,7 @@ def _require_same_tokenizer(checkpoint: Path, reference: str) -> None:
 
 
 _TOKENIZERS: tuple[Check, ...] = (check_workspace, check_tokenizers)
-BUILD_PROJECTION: tuple[Check, ...] = (*_TOKENIZERS, check_projections)
+BUILD_PROJECTION: tuple[Check, ...] = (*_TOKENIZERS, check_sample, check_projections)
 PREPARE: tuple[Check, ...] = (*_TOKENIZERS, check_positions, check_corpus, check_chat_templates)
 CACHE_TEACHER: tuple[Check, ...] = (*PREPARE, check_teachers)
 DISTILL: tuple[Check, ...] = (

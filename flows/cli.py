@@ -91,8 +91,7 @@ def export_projection_command(
     from storage.nemo_projections import NemoProjection, write_nemo
     from storage.projections import read_projection
 
-    projection = read_projection(folder)
-    write_nemo(file, NemoProjection(projection, student, teacher, projection.has_scale_slot))
+    write_nemo(file, NemoProjection(read_projection(folder), student, teacher))
     out.print(f"wrote {file}", soft_wrap=True)
 
 

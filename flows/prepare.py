@@ -23,7 +23,7 @@ from flows.screening_summary import tell_findings
 from flows.sharding import ShardStage, run_stages
 from flows.stages.alignments import alignments_stage
 from flows.stages.screening import build_screening
-from flows.stages.tokens import tokens_stage
+from flows.stages.tokens import ReadWindows, tokens_stage
 from flows.stages.windows import build_windows
 from storage.artifact import Artifact
 from storage.screening import dropped_rows
@@ -137,8 +137,8 @@ class _ModelStages:
 
     def _tokens(self, model: ModelConfig, name: str, is_read: Callable[[SourceConfig], bool]) -> ShardStage:
         sources = frozenset(part.name for part in corpus_of(self.config).parts if is_read(part))
-        tokenizer = tokenizer_of(model)
-        return self._once(tokens_stage(self.config, self.windows, tokenizer, name, sources, self.left_out, self.runner))
+        read = ReadWindows(self.windows, sources, self.left_out)
+        return self._once(tokens_stage(self.config, read, tokenizer_of(model), name, self.runner))
 
     def _once(self, stage: ShardStage) -> ShardStage:
         return self.by_folder.setdefault(stage.writer.folder, stage)

@@ -26,24 +26,23 @@ _FEWEST_COLUMNS = 2  # the published loss takes a row for exact only where a sec
 
 @dataclass(frozen=True, eq=False)
 class NemoProjection:
-    """What a file holds: W, the names of both models as it says them, and whether its last column is a scale slot."""
+    """What a file holds: W, its last column empty where it has a scale slot, and the names of both models."""
 
     projection: Projection
     student_name: str | None = None
     teacher_name: str | None = None
-    scale_slot: bool = False
 
 
-def read_nemo(path: Path, student: Vocabulary, teacher: Vocabulary, top_k: int | None = None) -> NemoProjection:
-    """The projection in `path`, its rows sorted, cut to the `top_k` largest entries (all of them if None), normalised.
+def read_nemo(path: Path, student: Vocabulary, teacher: Vocabulary) -> NemoProjection:
+    """The projection in `path`, its rows sorted and normalised.
 
     A scale slot is emptied: its number is no token's. Entries of tokens with equal bytes are tagged EXACT where they
     are alone in their row, all others IMPORTED. Rows behind the last id of the student's (the padding of a model's
     head) are left out where they are empty.
 
     Raises:
-        ArtifactError: if the file is not one of the two forms, would run code, holds nothing, ids or rows that the
-            vocabularies do not have, or fewer columns than `top_k`.
+        ArtifactError: if the file is not one of the two forms, would run code, holds nothing, or ids or rows that the
+            vocabularies do not have.
     """
     data = _read(path)
     is_dense = "indices" in data and "likelihoods" in data
@@ -54,10 +53,10 @@ def read_nemo(path: Path, student: Vocabulary, teacher: Vocabulary, top_k: int |
     else:
         entries, width = _sparse_entries(path, data)
     _require_ids(path, entries, student.size, teacher.size)
-    width = _require_columns(path, width, top_k, teacher.size)
+    _require_columns(path, width, teacher.size)
     settings = ProjectionSettings(top_k=width + slot, scale_slot=slot)
     projection = finished(_tagged(entries.merged(), student, teacher), student.size, settings)
-    return NemoProjection(projection, _name(data, "student"), _name(data, "teacher"), slot)
+    return NemoProjection(projection, _name(data, "student"), _name(data, "teacher"))
 
 
 def write_nemo(path: Path, content: NemoProjection) -> None:
@@ -72,7 +71,7 @@ def write_nemo(path: Path, content: NemoProjection) -> None:
         "likelihoods": torch.from_numpy(np.pad(projection.weights, ((0, 0), (0, missing)))),
         "student_model_id": content.student_name,
         "teacher_model_id": content.teacher_name,
-        "enable_scale_trick": content.scale_slot,
+        "enable_scale_trick": projection.has_scale_slot,
     }
     with atomic_path(path) as temporary:
         torch.save(data, temporary)
@@ -163,15 +162,12 @@ def _require_ids(path: Path, entries: Entries, n_student: int, n_teacher: int) -
             )
 
 
-def _require_columns(path: Path, found: int, top_k: int | None, n_teacher: int) -> int:
+def _require_columns(path: Path, found: int, n_teacher: int) -> None:
     if found > n_teacher:
         raise ArtifactError(
             f"{path} has rows of {found:,} entries, but the teacher's vocabulary has {n_teacher:,} ids: give the file "
             "of these two tokenizers"
         )
-    if top_k is not None and not 1 <= top_k <= found:
-        raise ArtifactError(f"{path} has rows of {found} entries, not {top_k}: ask for 1 to {found} of them")
-    return found if top_k is None else top_k
 
 
 def _tagged(entries: Entries, student: Vocabulary, teacher: Vocabulary) -> Entries:

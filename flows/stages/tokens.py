@@ -37,26 +37,26 @@ class _Method:
     rows: Callable[[pa.Table], EncodedRows]
 
 
-def tokens_stage(
-    config: RunConfig,
-    windows: Artifact,
-    tokenizer: Tokenizer,
-    name: str,
-    sources: frozenset[str],
-    left_out: Sequence[np.ndarray],
-    runner: Runner,
-) -> ShardStage:
-    """The stage that encodes every window of these sources by itself; `name` is who asks, for the log.
+@dataclass(frozen=True, eq=False)
+class ReadWindows:
+    """What a model reads of the windows: those of its `sources`, but for rows that are `left_out` (bool, by shard)."""
 
-    Windows of other sources and those that are `left_out` (bool, for each shard) have rows without tokens, so that all
-    artifacts keep the order of the windows. The vocabulary is stored too, so that whoever looks at the tokens can spell
-    them.
+    windows: Artifact
+    sources: frozenset[str]
+    left_out: Sequence[np.ndarray]
+
+
+def tokens_stage(config: RunConfig, read: ReadWindows, tokenizer: Tokenizer, name: str, runner: Runner) -> ShardStage:
+    """The stage that encodes every window that a model reads by itself; `name` is who asks, for the log.
+
+    The other windows have rows without tokens, so that all artifacts keep the order of the windows. The vocabulary is
+    stored too, so that whoever looks at the tokens can spell them.
 
     Raises:
         ChatError: if there are chats to encode and the tokenizer has no chat template.
     """
-    methods = [_without(*one) for one in zip(_methods(config, windows, tokenizer, sources), left_out, strict=True)]
-    vocabulary = tokenizer.vocabulary
+    methods = [_without(*one) for one in zip(_methods(config, read, tokenizer), read.left_out, strict=True)]
+    vocabulary, windows = tokenizer.vocabulary, read.windows
     inputs = {"tokenizer": tokenizer_fingerprint(tokenizer), "vocabulary": vocabulary.fingerprint}
     upstream = {"windows": windows.manifest.fingerprint, "methods": [method.name for method in methods]}
     spec = ArtifactSpec(KIND, ALGORITHM_VERSION, inputs, upstream)
@@ -80,19 +80,19 @@ def tokens_stage(
     )
 
 
-def _methods(config: RunConfig, windows: Artifact, tokenizer: Tokenizer, sources: frozenset[str]) -> list[_Method]:
+def _methods(config: RunConfig, read: ReadWindows, tokenizer: Tokenizer) -> list[_Method]:
     """One for each shard."""
-    encoder, chats = ProvedEncoder(config, windows, tokenizer), ChatsEncoder(config, tokenizer)
+    encoder, chats = ProvedEncoder(config, read.windows, tokenizer), ChatsEncoder(config, tokenizer)
 
     def method(reading: Reading) -> _Method:
-        if reading.source not in sources:
+        if reading.source not in read.sources:
             return _Method("unread", _nothing)
         if reading.is_chat:
             return _Method(f"chats-{chats.fingerprint}", chats.encode)
         return _Method("text", lambda table: _texts(table, encoder))
 
-    files = FileRows.of(windows)
-    return [method(files.first_in(index)) for index in range(len(windows))]
+    files = FileRows.of(read.windows)
+    return [method(files.first_in(index)) for index in range(len(read.windows))]
 
 
 def _without(method: _Method, left_out: np.ndarray) -> _Method:

@@ -295,7 +295,7 @@ class TestExport:
         ran = xtoken("export-projection", projection, tmp_path / "w.pt", "--student", "a/b")
         assert (ran.code, ran.out) == (0, f"wrote {tmp_path}/w.pt\n")
         found = read_nemo(tmp_path / "w.pt", byte_bpe.vocabulary, mistral_v1.vocabulary)
-        assert (found.student_name, found.teacher_name, found.scale_slot) == ("a/b", None, False)
+        assert (found.student_name, found.teacher_name, found.projection.has_scale_slot) == ("a/b", None, False)
         assert (found.projection.indices[:, :2] == read_projection(projection).indices[:, :2]).all()
 
     def test_what_is_no_projection_or_cannot_be_written(self, xtoken: Xtoken, projection: Path, tmp_path: Path) -> None:

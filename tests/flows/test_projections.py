@@ -11,7 +11,9 @@ from flow_inputs import FlowInputs, write_corpus, write_model
 from real_tokenizers import write_byte_bpe
 
 from flows.build_projection import BuiltProjection, Projections, build_projection, build_projections
+from flows.checks import BUILD_PROJECTION, run_checks
 from flows.config import ConfigError, RunConfig
+from flows.errors import CorpusError
 from flows.prepare import Prepared, prepare
 from flows.report.audit import audit_json
 from flows.resolve import tokenizer_of
@@ -258,6 +260,11 @@ class TestAudit:
         found = read_audit(only(build_projections(asked, prepared)).audit).findings.text
         assert found is not None
         assert found.n_bytes == prepared.teachers[0].alignments.manifest.total("n_bytes")
+
+    def test_a_corpus_that_is_not_there_is_said_before_any_work(self, config: Config, tmp_path: Path) -> None:
+        asked = config(corpus={"files": [str(tmp_path / "nowhere.jsonl")]})
+        with pytest.raises(CorpusError, match=r"nowhere\.jsonl matches no file"):
+            run_checks(asked, BUILD_PROJECTION)
 
     def test_the_overlap_of_all_tokenizers_is_a_page(self, config: Config) -> None:
         page = build_projection(config()).overlap.read_text()

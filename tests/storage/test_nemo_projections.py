@@ -50,7 +50,11 @@ def rows(projection: Projection) -> list[dict[int, float]]:
 
 def test_the_dense_form(stored: Store) -> None:
     found = read_nemo(stored(dense()), STUDENT, TEACHER)
-    assert (found.student_name, found.teacher_name, found.scale_slot) == ("org/student", "org/teacher", False)
+    assert (found.student_name, found.teacher_name, found.projection.has_scale_slot) == (
+        "org/student",
+        "org/teacher",
+        False,
+    )
     assert found.projection.indices.tolist() == [[3, -1, -1], [1, 4, 2], [4, 3, -1], [0, -1, -1]]
     assert rows(found.projection) == [{3: 1}, {1: 0.75, 4: 1 / 6, 2: 1 / 12}, {4: 0.8, 3: 0.2}, {0: 1}]
     first = found.projection.rules[:, 0].tolist()
@@ -61,7 +65,7 @@ def test_older_names(stored: Store) -> None:
     data = dense(model_A_id="a", model_B_id="b")
     del data["student_model_id"], data["teacher_model_id"], data["enable_scale_trick"]
     found = read_nemo(stored(data), STUDENT, TEACHER)
-    assert (found.student_name, found.teacher_name, found.scale_slot) == ("a", "b", False)
+    assert (found.student_name, found.teacher_name, found.projection.has_scale_slot) == ("a", "b", False)
 
 
 def test_the_sparse_form(stored: Store) -> None:
@@ -72,13 +76,9 @@ def test_the_sparse_form(stored: Store) -> None:
     assert found.projection.rules[0, 0] == Rule.EXACT
 
 
-def test_the_largest_entries_only(stored: Store) -> None:
-    assert rows(read_nemo(stored(dense()), STUDENT, TEACHER, top_k=1).projection) == [{3: 1}, {1: 1}, {4: 1}, {0: 1}]
-
-
 def test_the_scale_slot_is_emptied(stored: Store) -> None:
     found = read_nemo(stored(dense(enable_scale_trick=True)), STUDENT, TEACHER)
-    assert found.scale_slot
+    assert found.projection.has_scale_slot
     assert found.projection.indices.tolist() == [[3, -1, -1], [1, 2, -1], [4, 3, -1], [0, -1, -1]]
     assert rows(found.projection)[1] == {1: 0.9, 2: 0.1}
 
@@ -114,10 +114,10 @@ def test_what_is_written_is_read_again(tmp_path_factory: pytest.TempPathFactory,
                 for part, v in zip(vars(first).values(), (-1, 0, -1), strict=True)
             )
         )
-    write_nemo(path, NemoProjection(first, "s", "t", slot))
+    write_nemo(path, NemoProjection(first, "s", "t"))
     again = read_nemo(path, STUDENT, TEACHER)
     assert rows(again.projection) == rows(first)
-    assert (again.student_name, again.teacher_name, again.scale_slot) == ("s", "t", slot)
+    assert (again.student_name, again.teacher_name, again.projection.has_scale_slot) == ("s", "t", slot)
     assert (again.projection.rules[:, 0] == first.rules[:, 0]).all()
 
 
@@ -224,12 +224,6 @@ def test_other_kinds_of_tensors(stored: Store, name: str) -> None:
 def test_the_older_form_of_torch_files(tmp_path: Path) -> None:
     torch.save(dense(), tmp_path / "map.pt", _use_new_zipfile_serialization=False)
     assert read_nemo(tmp_path / "map.pt", STUDENT, TEACHER).student_name == "org/student"
-
-
-@pytest.mark.parametrize("top_k", [0, 4])
-def test_more_columns_than_there_are(stored: Store, top_k: int) -> None:
-    with pytest.raises(ArtifactError, match=f"rows of 3 entries, not {top_k}: ask for 1 to 3"):
-        read_nemo(stored(dense()), STUDENT, TEACHER, top_k)
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
