@@ -1,7 +1,7 @@
 """Brute force for records and prefix_kl: one token at a time, in Python floats, with byte strings instead of trees."""
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Sequence, Set
 
 import numpy as np
 
@@ -46,7 +46,7 @@ def token_key(vocabulary: Vocabulary, token_id: int, other: Vocabulary) -> Hasha
     return frozenset(roles) or None
 
 
-def cell_of(key: Hashable, opened: set[Hashable]) -> Hashable:
+def cell_of(key: Hashable, opened: Set[Hashable]) -> Hashable:
     """The longest prefix of `key` among `opened`."""
     if isinstance(key, bytes):
         prefixes = [key[:length] for length in range(len(key), 0, -1)]

@@ -80,36 +80,74 @@ def _add_by_holder(probs: np.ndarray, order: np.ndarray, holder: np.ndarray, mas
 
 
 @njit(nogil=True, cache=True)
-def cell_masses(
+def cell_segments(
     topk_ids: np.ndarray,
     masses: np.ndarray,
     atom: np.ndarray,
     canonical: np.ndarray,
     parent: np.ndarray,
-    order: np.ndarray,
     start: np.ndarray,
     end: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Teacher masses by cell, float64 [N, k + 1] and not normalised, and the cell of each student id, int32 [N, Vs]."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Teacher masses by cell, float64 [N, k + 1] and not normalised; ends and cells of segments, int32 [N, S].
+
+    S is the segments of the row that has most; the others get empty ones behind theirs.
+    """
     rows, k = topk_ids.shape
     teacher_mass = np.zeros((rows, k + 1))
-    student_cell = np.empty((rows, len(order)), dtype=np.int32)
-    cell_of_atom = np.full(len(order), -1, dtype=np.int32)  # by student id; emptied again after each row
-    canvas = np.empty(len(order), dtype=np.int32)
+    segment_end = np.full((rows, 2 * k + 1), len(start), dtype=np.int32)
+    segment_cell = np.full((rows, 2 * k + 1), k, dtype=np.int32)
+    cell_of_atom = np.full(len(start), -1, dtype=np.int32)  # by student id; emptied again after each row
+    most = 0
     for row in range(rows):
         atoms = atom[topk_ids[row]]
         cells = _open_cells(atoms, cell_of_atom)
         for slot in range(k):
             cell = _teacher_cell(canonical[topk_ids[row, slot]], atom, parent, cell_of_atom)
             teacher_mass[row, cell] += masses[row, slot]
-        paint(start[atoms[cells]], end[atoms[cells]], cells, k, canvas)
-        student_cell[row, order] = canvas
-        if np.any(canvas == k):
+        opened = atoms[cells]
+        count = _cut(start[opened], end[opened], cells, segment_end[row], segment_cell[row])
+        if np.any(segment_cell[row, :count] == k):
             teacher_mass[row, k] += masses[row, k]
         else:
             teacher_mass[row, k] = 0.0
-        cell_of_atom[atoms[cells]] = -1
-    return teacher_mass, student_cell
+        cell_of_atom[opened] = -1
+        most = max(most, count)
+    return teacher_mass, segment_end[:, :most].copy(), segment_cell[:, :most].copy()
+
+
+@njit(nogil=True, cache=True)
+def _cut(
+    starts: np.ndarray, ends: np.ndarray, cells: np.ndarray, segment_end: np.ndarray, segment_cell: np.ndarray
+) -> int:
+    """Cuts all places where the innermost of the nested or disjoint, non-empty slices `starts[i]:ends[i]` changes.
+
+    Writes where each segment ends and the cell of its slice, in rows that are full of the last place and the rest cell;
+    returns how many segments there are.
+    """
+    around = np.empty(len(starts) + 1, dtype=np.int32)  # the slices around the current place, innermost last
+    depth, count = 0, 0
+    for i in np.argsort(starts):
+        while depth and ends[around[depth - 1]] <= starts[i]:
+            depth -= 1
+            count = _close(ends[around[depth]], cells[around[depth]], count, segment_end, segment_cell)
+        cell = cells[around[depth - 1]] if depth else segment_cell[-1]
+        count = _close(starts[i], cell, count, segment_end, segment_cell)
+        around[depth] = i
+        depth += 1
+    while depth:
+        depth -= 1
+        count = _close(ends[around[depth]], cells[around[depth]], count, segment_end, segment_cell)
+    return _close(segment_end[-1], segment_cell[-1], count, segment_end, segment_cell)
+
+
+@njit(nogil=True, cache=True)
+def _close(place: int, cell: int, count: int, segment_end: np.ndarray, segment_cell: np.ndarray) -> int:
+    """Ends a segment at `place` unless it would be empty; returns how many there are."""
+    if place == (segment_end[count - 1] if count else 0):
+        return count
+    segment_end[count], segment_cell[count] = place, cell
+    return count + 1
 
 
 @njit(nogil=True, cache=True)
@@ -133,3 +171,42 @@ def _teacher_cell(token: int, atom: np.ndarray, parent: np.ndarray, cell_of_atom
             return cell_of_atom[atom[token]]
         token = parent[token]
     return -1
+
+
+@njit(nogil=True, cache=True)
+def remainder_segments(
+    longest: np.ndarray,
+    exact: np.ndarray,
+    masses: np.ndarray,
+    parent: np.ndarray,
+    start: np.ndarray,
+    end: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As `cell_segments`, from byte strings of which is known what student token they begin with.
+
+    longest: int32 [N, R], the longest student token that is a prefix of each string, -1 for none. exact: bool [N, R],
+    it is the whole string. masses: float64 [N, R + 1], the last is the rest. parent: of the student's tokens.
+    """
+    rows, columns = longest.shape
+    teacher_mass = np.zeros((rows, columns + 1))
+    segment_end = np.full((rows, 2 * columns + 1), len(start), dtype=np.int32)
+    segment_cell = np.full((rows, 2 * columns + 1), columns, dtype=np.int32)
+    cell_of_atom = np.full(len(start), -1, dtype=np.int32)  # by student id; emptied again after each row
+    most = 0
+    for row in range(rows):
+        atoms = np.where(exact[row], longest[row], -1)
+        cells = _open_cells(atoms, cell_of_atom)
+        for slot in range(columns):
+            token = longest[row, slot]
+            while token >= 0 and cell_of_atom[token] < 0:
+                token = parent[token]
+            teacher_mass[row, cell_of_atom[token] if token >= 0 else columns] += masses[row, slot]
+        opened = atoms[cells]
+        count = _cut(start[opened], end[opened], cells, segment_end[row], segment_cell[row])
+        if np.any(segment_cell[row, :count] == columns):
+            teacher_mass[row, columns] += masses[row, columns]
+        else:
+            teacher_mass[row, columns] = 0.0
+        cell_of_atom[opened] = -1
+        most = max(most, count)
+    return teacher_mass, segment_end[:, :most].copy(), segment_cell[:, :most].copy()

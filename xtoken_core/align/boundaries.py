@@ -49,7 +49,7 @@ def prefix_boundaries(batch: AlignmentBatch, loss_mask: Ragged, dummy_prefix: bo
 
     Raises ValueError where `loss_mask` does not have one value per student token.
     """
-    _require_fit(batch, loss_mask)
+    require_mask(batch, loss_mask)
     columns = _Columns(
         np.array(batch.student_chunk_start0),
         np.array(batch.teacher_chunk_start0),
@@ -65,7 +65,8 @@ def prefix_boundaries(batch: AlignmentBatch, loss_mask: Ragged, dummy_prefix: bo
     return Boundaries(found[0].copy(), found[1].copy(), found[2].copy())
 
 
-def _require_fit(batch: AlignmentBatch, loss_mask: Ragged) -> None:
+def require_mask(batch: AlignmentBatch, loss_mask: Ragged) -> None:
+    """ValueError unless `loss_mask` has one value for each student token of `batch`."""
     ends = batch.student_chunk_ends
     n_tokens = np.array(batch.student_chunk_start0, dtype=np.int64)
     filled = np.flatnonzero(ends.lengths)

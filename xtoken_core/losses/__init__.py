@@ -1,26 +1,57 @@
-"""Losses in torch, on any device: plain forms that say what each loss is."""
+"""Losses in torch, on any device: a reference form of each, which says what it is, and a fast one of little memory."""
 
-from xtoken_core.losses.ce import NextTokenSums, cross_entropy, next_token_sums
+from xtoken_core.losses.cell_batch import CellBatch
+from xtoken_core.losses.chunk_losses import alm, gold, p_kl
+from xtoken_core.losses.chunks import ChunkRows, Chunks, chunks_of_tokens
+from xtoken_core.losses.columns import column_maxima, likeliest
+from xtoken_core.losses.common import CommonTokens, ProjectionTensors, common_tokens
+from xtoken_core.losses.divergence import Divergence, DivergenceKind
+from xtoken_core.losses.fast.blocks import Computed, compute
+from xtoken_core.losses.fast.student import Head, Logits
+from xtoken_core.losses.form import Impl
 from xtoken_core.losses.mix import MixedLoss, MixSettings, mix
-from xtoken_core.losses.p_kl import PKLInputs, PKLSettings, PKLSums, column_maxima, p_kl
-from xtoken_core.losses.prefix_cells import CellBatch, PrefixCells
-from xtoken_core.losses.prefix_kl import prefix_kl
-from xtoken_core.losses.sums import LossSum
+from xtoken_core.losses.position_losses import cross_entropy, direct_kl, direct_kl_top_k, prefix_kl, uld, uld_top_k
+from xtoken_core.losses.prefix_cells import PrefixCells
+from xtoken_core.losses.settings import ChunkLossSettings, GoldSettings, KLSettings, LossSettings
+from xtoken_core.losses.sums import LossSum, LossSums, Measure
+from xtoken_core.losses.topk import TopK
 
 __all__ = [
     "CellBatch",
+    "ChunkLossSettings",
+    "ChunkRows",
+    "Chunks",
+    "CommonTokens",
+    "Computed",
+    "Divergence",
+    "DivergenceKind",
+    "GoldSettings",
+    "Head",
+    "Impl",
+    "KLSettings",
+    "Logits",
+    "LossSettings",
     "LossSum",
+    "LossSums",
+    "Measure",
     "MixSettings",
     "MixedLoss",
-    "NextTokenSums",
-    "PKLInputs",
-    "PKLSettings",
-    "PKLSums",
     "PrefixCells",
+    "ProjectionTensors",
+    "TopK",
+    "alm",
+    "chunks_of_tokens",
     "column_maxima",
+    "common_tokens",
+    "compute",
     "cross_entropy",
+    "direct_kl",
+    "direct_kl_top_k",
+    "gold",
+    "likeliest",
     "mix",
-    "next_token_sums",
     "p_kl",
     "prefix_kl",
+    "uld",
+    "uld_top_k",
 ]

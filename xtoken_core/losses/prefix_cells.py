@@ -13,31 +13,12 @@ from typing import Self
 import numpy as np
 import torch
 
+from xtoken_core.losses.cell_batch import CellBatch
 from xtoken_core.prefix_atoms import PrefixAtoms
-from xtoken_core.prefix_compiled import cell_masses
+from xtoken_core.prefix_compiled import cell_segments
 from xtoken_core.prefix_order import PrefixOrder
 from xtoken_core.topk.records import Records
 from xtoken_core.vocabulary import Vocabulary
-
-
-@dataclass(frozen=True, eq=False)
-class CellBatch:
-    """The cells of N positions; M = k + 1 columns, the last is the rest cell.
-
-    A stored token that opens no cell (not a student token, or one that counts as equal to an earlier one) leaves its
-    column empty.
-
-    teacher_logmass: float32 [N, M], sums to one in each row; -inf in empty columns.
-    student_cell: int32 [N, Vs], the column that each student id falls in.
-    """
-
-    teacher_logmass: torch.Tensor
-    student_cell: torch.Tensor
-
-    def to(self, device: torch.device | str) -> Self:
-        """The same cells on another device."""
-        teacher_logmass = self.teacher_logmass.to(device, non_blocking=True)
-        return type(self)(teacher_logmass, self.student_cell.to(device, non_blocking=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,9 +52,9 @@ class PrefixCells:
         stored, hidden, rest = (np.exp(part, dtype=np.float64) for part in parts)
         masses = np.concatenate([stored + hidden, rest], axis=1)
         order = self.student_order
-        teacher_mass, student_cell = cell_masses(
-            records.topk_ids, masses, self.atom, self.canonical, self.parent, order.order, order.start, order.end
+        teacher_mass, segment_end, segment_cell = cell_segments(
+            records.topk_ids, masses, self.atom, self.canonical, self.parent, order.start, order.end
         )
         with np.errstate(divide="ignore"):  # an empty cell has the logarithm -inf
             logmass = np.log(teacher_mass / teacher_mass.sum(axis=1, keepdims=True)).astype(np.float32)
-        return CellBatch(torch.from_numpy(logmass), torch.from_numpy(student_cell))
+        return CellBatch(*map(torch.from_numpy, (logmass, segment_end, segment_cell, order.order)))

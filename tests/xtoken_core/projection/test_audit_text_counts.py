@@ -46,7 +46,7 @@ def test_the_cell_of_a_token_is_its_longest_prefix_that_both_sides_have(student:
 @given(vocabularies(), vocabularies())
 def test_cells_are_those_of_a_record_of_the_whole_vocabulary(student: Vocabulary, teacher: Vocabulary):
     records = records_of(teacher, random_logits(1, teacher.size, seed=0), k=teacher.size)
-    slots = PrefixCells.between(student, teacher).of(records).student_cell[0].numpy()
+    slots = PrefixCells.between(student, teacher).of(records).cell_map()[0].numpy()
     ours = VocabularyCells.between(student, teacher).student
     assert len({*zip(slots.tolist(), ours.tolist(), strict=True)}) == len({*slots.tolist()}) == len({*ours.tolist()})
     assert np.array_equal(slots == teacher.size, ours == -1)

@@ -2,7 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from xtoken_core.losses.p_kl import PKLInputs, PKLSettings, p_kl
+from xtoken_core.losses.chunk_losses import p_kl
+from xtoken_core.losses.chunks import chunks_of_tokens
+from xtoken_core.losses.common import ProjectionTensors
+from xtoken_core.losses.settings import KLSettings
 from xtoken_core.projection import Projection, Rule
 from xtoken_core.projection.learnable import LearnableProjection
 
@@ -47,20 +50,15 @@ def test_the_scale_slot_takes_a_share_of_the_row() -> None:
 def p_kl_of(weights: torch.Tensor) -> torch.Tensor:
     """The loss of two chunks of one token each, between random logits."""
     draw = torch.Generator().manual_seed(1)
-    chunk = torch.tensor([[-1, 0, 1]])
-    inputs = PKLInputs(
-        student_logits=torch.randn(1, 3, 4, generator=draw),
-        teacher_logits=torch.randn(1, 3, 5, generator=draw),
-        student_chunk=chunk,
-        teacher_chunk=chunk,
-        pair_valid=torch.ones(1, 2, dtype=torch.bool),
-        pair_is_correct=torch.ones(1, 2, dtype=torch.bool),
-        sample_mask=torch.ones(1),
-        projection_indices=torch.from_numpy(W.indices),
-        projection_weights=weights,
-        teacher_size=5,
-    )
-    return p_kl(inputs, PKLSettings()).loss.total
+    chunk, both = torch.tensor([[-1, 0, 1]]), torch.ones(1, 2, dtype=torch.bool)
+    return p_kl(
+        torch.randn(3, 4, generator=draw),
+        torch.randn(3, 5, generator=draw),
+        chunks_of_tokens(chunk, chunk, both, both, torch.ones(1)),
+        ProjectionTensors(torch.from_numpy(W.indices), weights),
+        torch.arange(5),
+        KLSettings(),
+    ).loss.total
 
 
 def test_p_kl_trains_the_weights() -> None:
