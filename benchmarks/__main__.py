@@ -1,6 +1,8 @@
 """`python -m benchmarks NAME`."""
 
 import os
+from pathlib import Path
+from typing import Literal
 
 import typer
 
@@ -64,6 +66,37 @@ def projection_weights(
     from benchmarks.projection_weights import run
 
     run(megabytes, student, teacher, embeddings)
+
+
+@app.command("losses")
+def losses(
+    losses: str | None = None, positions: int | None = None, student: str | None = None, teacher: str | None = None
+) -> None:
+    """Time and memory of the fast losses (some, by names with commas) against their reference forms. Many minutes."""
+    from benchmarks.losses import run
+
+    run(losses.split(",") if losses else None, positions, student, teacher)
+
+
+@app.command("golden")
+def golden(folder: Path, impl: Literal["fast", "reference"] = "fast") -> None:
+    """Recorded values of losses, every case in a folder, against ours. `--impl` is the form of ours."""
+    from benchmarks.golden import run
+    from benchmarks.golden_scenarios import GoldenError
+
+    try:
+        run(folder, impl)
+    except GoldenError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+@app.command("prefix-study")
+def prefix_study() -> None:
+    """How far from the truth each loss leads a student of a toy language where the truth is known. Minutes."""
+    from benchmarks.prefix_study import run
+
+    run()
 
 
 if __name__ == "__main__":

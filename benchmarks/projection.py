@@ -12,12 +12,10 @@ made twice, the second time with that mistake made here too: then all 24,747 row
 """
 
 import json
-import multiprocessing
 import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.machine import machine
+from benchmarks.processes import in_a_process
 
 _LOADS = 3
 _SHOWN = 30  # differences
@@ -36,12 +35,12 @@ def run(student: str | None, teacher: str | None, golden: str | None) -> None:
         folder = Path(name)
         tokenizers = tokenizer_folders(folder, student, teacher)
         result: dict[str, Any] = {"machine": machine()}
-        result["build"] = _in_a_process(_build, tokenizers, folder / "projection")
-        result["load"] = _in_a_process(_load, folder / "projection", folder / "vocabularies", tokenizers)
+        result["build"] = in_a_process(_build, tokenizers, folder / "projection")
+        result["load"] = in_a_process(_load, folder / "projection", folder / "vocabularies", tokenizers)
         if golden:
-            result["agreement"] = _in_a_process(_agreement, tokenizers, Path(golden))
+            result["agreement"] = in_a_process(_agreement, tokenizers, Path(golden))
             mistaken = [tokenizers[0], _with_gpt2_pre_tokenizer(tokenizers[1], folder / "gpt2")]
-            result["agreement_with_gpt2_pre_tokenizer"] = _in_a_process(_agreement, mistaken, Path(golden))
+            result["agreement_with_gpt2_pre_tokenizer"] = in_a_process(_agreement, mistaken, Path(golden))
     json.dump(result, sys.stdout, indent=1, ensure_ascii=False)
 
 
@@ -57,11 +56,6 @@ def _packaged(own: Path, package: str, path: str, name: str) -> str:
     own.mkdir()
     (own / name).symlink_to(Path(str(resources.files(package))) / path)
     return str(own)
-
-
-def _in_a_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(function, arguments)
 
 
 def _peak_mb() -> int:

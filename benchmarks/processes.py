@@ -1,0 +1,11 @@
+"""Measurements in processes of their own, so that none sees what another left in memory."""
+
+import multiprocessing
+from collections.abc import Callable
+from typing import Any
+
+
+def in_a_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What `function`, of a module, returns for `arguments` in a fresh process."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, arguments)
