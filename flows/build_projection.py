@@ -23,6 +23,7 @@ from flows.stages.projection_evidence import AlignedCorpus, EvidenceFiles
 from flows.stages.projections import Pair, build_projection_artifact
 from storage.artifact import Artifact
 from storage.workspace import Workspace
+from trainer.loss_settings import PROJECTED
 from xtoken_core.projection import have_same_tokens
 
 logger = logging.getLogger(__name__)
@@ -64,8 +65,8 @@ def build_projection(config: RunConfig) -> Projections:
     built = build_projections(config, prepared)
     if not built.by_teacher:
         raise ConfigError(
-            "every teacher has the student's tokens, id by id: there is nothing to project; use a loss that compares "
-            "the models token by token (direct KL), or prefix_kl, which needs no projection"
+            "every teacher has the student's tokens, id by id: there is nothing to project; use `loss: direct_kl`, "
+            "which compares the models token by token"
         )
     return built
 
@@ -126,10 +127,11 @@ def _text(config: RunConfig, teacher: TeacherConfig, corpus: AlignedCorpus | Non
 
 
 def _require_no_projection(teacher: TeacherConfig) -> None:
-    for setting in (["loss: p_kl"] if teacher.loss == "p_kl" else []) + (["projection"] if teacher.projection else []):
+    projected = [f"loss: {teacher.loss}"] if teacher.loss in PROJECTED else []
+    for setting in projected + (["projection"] if teacher.projection else []):
         raise ConfigError(
             f"teacher {teacher.name} has the student's tokens, id by id: there is nothing to project, so `{setting}` "
-            "is not for it; use `loss: prefix_kl`, which needs no projection"
+            "is not for it; use `loss: direct_kl`, which compares the models token by token"
         )
 
 

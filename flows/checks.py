@@ -24,6 +24,7 @@ from flows.trainings import checkpoint_to_evaluate
 from trainer.run import require_loggers
 from xtoken_core.chats import read_chat_template
 from xtoken_core.models import ModelError, require_positions
+from xtoken_core.projection import have_same_tokens
 from xtoken_core.tokenizer.tokenizer_files import find_source
 
 Check = Callable[[RunConfig], None]
@@ -38,6 +39,18 @@ def check_tokenizers(config: RunConfig) -> None:
     """Raise ModelError or VocabularyError where a tokenizer is not there or cannot be used."""
     for model in (config.student, *config.teachers):
         tokenizer_of(model)
+
+
+def check_same_tokens(config: RunConfig) -> None:
+    """Raise ConfigError where a loss compares token by token and the tokenizers differ."""
+    student = tokenizer_of(config.student).vocabulary
+    for index, teacher in enumerate(config.teachers):
+        if teacher.loss == "direct_kl" and not have_same_tokens(student, tokenizer_of(teacher).vocabulary):
+            raise ConfigError(
+                f"teachers.{index}.loss direct_kl compares token by token, but the tokenizer of {teacher.name}, "
+                f"{teacher.tokenizer_reference}, is not the student's, {config.student.tokenizer_reference}: use "
+                "`loss: prefix_kl`, or a teacher with the student's tokenizer"
+            )
 
 
 def check_sample(config: RunConfig) -> None:
@@ -144,7 +157,7 @@ def _require_same_tokenizer(checkpoint: Path, reference: str) -> None:
 
 _TOKENIZERS: tuple[Check, ...] = (check_workspace, check_tokenizers)
 BUILD_PROJECTION: tuple[Check, ...] = (*_TOKENIZERS, check_sample, check_projections)
-PREPARE: tuple[Check, ...] = (*_TOKENIZERS, check_positions, check_corpus, check_chat_templates)
+PREPARE: tuple[Check, ...] = (*_TOKENIZERS, check_same_tokens, check_positions, check_corpus, check_chat_templates)
 CACHE_TEACHER: tuple[Check, ...] = (*PREPARE, check_teachers)
 DISTILL: tuple[Check, ...] = (
     *CACHE_TEACHER,

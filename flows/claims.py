@@ -44,7 +44,7 @@ def _described(config: RunConfig, teachers: tuple[TeacherConfig, ...]) -> dict[s
     return {
         "student": {"max_length": student.max_length, "architecture": new},
         "teachers": {
-            str(i): {"name": teacher.name, "weight": teacher.weight, "loss": teacher.loss}
+            str(i): {"name": teacher.name, "weight": teacher.weight, "loss": teacher.loss, "options": teacher.options}
             for i, teacher in enumerate(teachers)
         },
         "teacher names": [teacher.name for teacher in teachers],

@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from flows.corpus_config import CorpusConfig, Name
-from trainer.job import Architecture, LossName, Positive, Settings, TrainingSettings, require_projections
+from trainer.job import Architecture, TrainingSettings, require_used
+from trainer.loss_settings import Positive, Settings, TeacherLoss
+from xtoken_core.loss_options import TeacherMode
 from xtoken_core.projection import CooccurrenceSettings, NearestSettings, ProjectionSettings
 from xtoken_core.text.minhash import LOWEST_THRESHOLD
 
@@ -55,12 +57,11 @@ class StudentConfig(ModelConfig):
         return self
 
 
-class TeacherConfig(ModelConfig):
+class TeacherConfig(ModelConfig, TeacherLoss):
     """A model to learn from. Commands that need no forward pass accept a teacher without `model`."""
 
     name: Name
     weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    loss: LossName = "prefix_kl"
     source: Literal["cache"] = "cache"
     projection: Path | None = Field(
         default=None, description="a .pt projection of NeMo-RL's x_token, which is taken instead of building one"
@@ -219,14 +220,36 @@ class RunConfig(Settings):
 
     @model_validator(mode="after")
     def _losses_can_be_served(self) -> "RunConfig":
-        for teacher in self.teachers:
-            if teacher.loss == "p_kl" and self.cache.top_k != 0:
+        for teacher in self.teachers if self.cache.top_k != 0 else ():
+            if teacher.needs_whole_distribution or self.training.combine.mode == TeacherMode.AVERAGED_LOGITS:
+                what, instead = self._needing_all(teacher)
                 raise ValueError(
-                    f"teacher {teacher.name}: loss p_kl needs the teacher's full distribution, but cache.top_k is "
+                    f"teacher {teacher.name}: {what} needs the teacher's full distribution, but cache.top_k is "
                     f"{self.cache.top_k}: set `cache.top_k: 0` (keeps the whole vocabulary, for small ones) or "
-                    "`loss: prefix_kl`; a live teacher would serve it too, this version has cached teachers only"
+                    f"{instead}; a live teacher would serve it too, this version has cached teachers only"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _covers_are_made_of_few_tokens(self) -> "RunConfig":
+        names = [teacher.name for teacher in self.teachers if teacher.loss == "cover_kl"]
+        if names and self.cache.top_k == 0:
+            raise ValueError(
+                f"teacher {names[0]}: loss cover_kl looks at all that a record stores, and cache.top_k 0 stores "
+                "the whole vocabulary: set it to 64, or to a few hundred"
+            )
+        return self
+
+    def _needing_all(self, teacher: TeacherConfig) -> tuple[str, str]:
+        """What needs a teacher's full distribution, and what does not and could take its place."""
+        if teacher.loss != "direct_kl":
+            return f"loss {teacher.loss}", "`loss: prefix_kl`"
+        if teacher.vocab_topk is not None:
+            return (
+                f"vocab_topk {teacher.vocab_topk} of direct_kl",
+                "remove it, the stored tokens are compared then",
+            )
+        return f"training.combine.mode {self.training.combine.mode}", "mode sum"
 
     @model_validator(mode="after")
     def _there_is_a_corpus_to_count(self) -> "RunConfig":
@@ -245,8 +268,8 @@ class RunConfig(Settings):
         return self
 
     @model_validator(mode="after")
-    def _learnt_projections_are_there(self) -> "RunConfig":
-        require_projections(self.training, [teacher.loss for teacher in self.teachers])
+    def _training_settings_are_used(self) -> "RunConfig":
+        require_used(self.training, self.teachers, [teacher.weight for teacher in self.teachers])
         return self
 
     @model_validator(mode="after")

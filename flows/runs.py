@@ -21,6 +21,7 @@ from trainer.job import (
     TrainingSettings,
     TrainJob,
 )
+from trainer.loss_settings import PROJECTED, TeacherLoss
 from xtoken_core.tokenizer import Tokenizer
 
 
@@ -76,7 +77,7 @@ def _teacher_fingerprints(
     return {
         "alignments": data.alignments.manifest.fingerprint,
         "cache": cache_spec(config, teacher, tokenizer, data.tokens.manifest.fingerprint).fingerprint,
-        "projection": projections[teacher.name].projection.manifest.fingerprint if teacher.loss == "p_kl" else None,
+        "projection": projections[teacher.name].projection.manifest.fingerprint if teacher.loss in PROJECTED else None,
     }
 
 
@@ -109,11 +110,11 @@ def _teacher_inputs(config: RunConfig, data: RunData, index: int) -> TeacherInpu
     return TeacherInputs(
         name=teacher.name,
         weight=teacher.weight,
-        loss=teacher.loss,
+        **teacher.model_dump(include=set(TeacherLoss.model_fields)),
         alignments=data.prepared.teachers[index].alignments.folder,
         cache=data.caches[teacher.name].folder,
         vocabulary=_vocabulary_folder(config, tokenizer_of(teacher)),
-        projection=data.projections[teacher.name].projection.folder if teacher.loss == "p_kl" else None,
+        projection=data.projections[teacher.name].projection.folder if teacher.loss in PROJECTED else None,
     )
 
 

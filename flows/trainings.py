@@ -8,6 +8,11 @@ from trainer.job import SourceWeight, TrainingSettings
 
 CE = "ce"
 DISTILLED = "distilled"
+# What says how to learn from teachers, as it is where there are none.
+_OF_TEACHERS = {
+    name: TrainingSettings.model_fields[name].default
+    for name in ("dynamic_scaling", "temperature", "divergence", "combine", "projection_learning_rate")
+}
 READABLE = {CE: "cross-entropy", DISTILLED: "distilled"}
 
 
@@ -20,9 +25,8 @@ def training_settings(config: RunConfig) -> dict[str, TrainingSettings]:
     """The trainings of a run: cross-entropy alone where the config has a `baseline`, then the distilled student."""
     settings = {}
     if config.baseline is not None:
-        alone = {"ce_weight": 1.0, "kd_weight": 0.0, "projection_learning_rate": None}
-        rate = {"learning_rate": config.baseline.learning_rate}
-        settings[CE] = config.training.model_copy(update=alone | rate)
+        own = {"ce_weight": 1.0, "kd_weight": 0.0, "learning_rate": config.baseline.learning_rate}
+        settings[CE] = config.training.model_copy(update=_OF_TEACHERS | own)
     settings[DISTILLED] = config.training
     return settings
 

@@ -18,7 +18,7 @@ FORBIDDEN = {
     "trainer": {"flows", "benchmarks", "tests", "prefect", "prefect_ray"},
     "benchmarks": {"tests"},
 }
-TRAINER_DOORS = ("trainer.job", "trainer.run", "trainer.ray_session")
+TRAINER_DOORS = ("trainer.job", "trainer.loss_settings", "trainer.run", "trainer.ray_session")
 # Where a flow's own work runs on a Ray cluster.
 RAY_IN_FLOWS = "flows.ray_runner"
 

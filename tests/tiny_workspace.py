@@ -31,6 +31,7 @@ from xtoken_core.vocabulary import Vocabulary
 SHARDS = 2
 WINDOWS_PER_SHARD = 16
 HELDOUT_EVERY = 4
+SECOND_TWIN_MAX_LENGTH = 45
 TEACHER_MAX_LENGTH = 60  # a few windows are longer, so the teacher has no records for them
 K = 8
 ENTRIES = 3  # of a row of the wide projection; a scale slot comes on top
@@ -38,7 +39,10 @@ ENTRIES = 3  # of a row of the wide projection; a scale slot comes on top
 
 @dataclass(frozen=True)
 class TinyWorkspace:
-    """Where everything is. `cache` has K tokens a position, `full_cache` all of them."""
+    """Where everything is. `cache` has K tokens a position, `full_cache` all of them.
+
+    The twins are teachers with the student's tokenizer. The second one reads shorter windows only.
+    """
 
     root: Path
     student: Tokenizer
@@ -49,6 +53,10 @@ class TinyWorkspace:
     alignments: Artifact
     cache: Artifact
     full_cache: Artifact
+    twin_models: tuple[LlamaForCausalLM, LlamaForCausalLM]
+    twin_alignments: Artifact
+    twin_cache: Artifact
+    twin_full_caches: tuple[Artifact, Artifact]
 
     def job(self, name: str, teachers: Sequence[TeacherInputs] = (), **settings: Any) -> TrainJob:
         """A job of a few quick steps; `settings` replace those of the training."""
@@ -95,6 +103,20 @@ class TinyWorkspace:
         fields = {"loss": "p_kl", "cache": self.full_cache.folder, "projection": self.root / "projection"}
         return self.prefix_kl_teacher(**fields | changes)
 
+    def gold_teacher(self, **changes: Any) -> TeacherInputs:
+        """The teacher as a job with gold, or with h_kl, reads it."""
+        return self.p_kl_teacher(**{"loss": "gold"} | changes)
+
+    def direct_kl_teacher(self, whole: int | None = None, **changes: Any) -> TeacherInputs:
+        """A twin as a direct_kl job reads it: the first with K tokens a position, or that number `whole` with all."""
+        fields = {
+            "loss": "direct_kl",
+            "alignments": self.twin_alignments.folder,
+            "cache": (self.twin_cache if whole is None else self.twin_full_caches[whole]).folder,
+            "vocabulary": self.root / "vocabularies" / "student",
+        }
+        return self.prefix_kl_teacher(**fields | changes)
+
 
 def make_workspace(root: Path) -> TinyWorkspace:
     """Write all artifacts below `root`."""
@@ -109,6 +131,9 @@ def make_workspace(root: Path) -> TinyWorkspace:
     pairs = zip(_tables(student_tokens), _tables(teacher_tokens), strict=True)
     aligned = [_aligned(*pair, student.vocabulary, teacher.vocabulary) for pair in pairs]
     model = random_model(teacher.vocabulary.size)
+    twins = random_model(student.vocabulary.size), random_model(student.vocabulary.size, seed=8)
+    twice = [_aligned(table, table, *(student.vocabulary,) * 2) for table in _tables(student_tokens)]
+    ours = student_tokens, student.vocabulary
     return TinyWorkspace(
         root=root,
         student=student,
@@ -119,13 +144,20 @@ def make_workspace(root: Path) -> TinyWorkspace:
         alignments=write_artifact(root / "alignments", "alignments", aligned),
         cache=write_cache(root / "cache", teacher_tokens, model, teacher.vocabulary, K, Codec.FLOAT16),
         full_cache=write_cache(root / "full_cache", teacher_tokens, model, teacher.vocabulary, 1000, Codec.FLOAT32),
+        twin_models=twins,
+        twin_alignments=write_artifact(root / "twin_alignments", "alignments", twice),
+        twin_cache=write_cache(root / "twin_cache", ours[0], twins[0], ours[1], K, Codec.FLOAT16),
+        twin_full_caches=(
+            write_cache(root / "twin_full_0", ours[0], twins[0], ours[1], 1000, Codec.FLOAT32),
+            write_cache(root / "twin_full_1", ours[0], twins[1], ours[1], 1000, Codec.FLOAT32, SECOND_TWIN_MAX_LENGTH),
+        ),
     )
 
 
-def random_model(vocabulary_size: int) -> LlamaForCausalLM:
+def random_model(vocabulary_size: int, seed: int = 7) -> LlamaForCausalLM:
     """A teacher that knows nothing, but is sure of it: its logits are spread widely."""
     with torch.random.fork_rng():
-        torch.manual_seed(7)
+        torch.manual_seed(seed)
         config = LlamaConfig(
             vocab_size=vocabulary_size, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2
         )
@@ -135,10 +167,17 @@ def random_model(vocabulary_size: int) -> LlamaForCausalLM:
 
 
 def write_cache(
-    folder: Path, tokens: Artifact, model: LlamaForCausalLM, vocabulary: Vocabulary, k: int, codec: Codec
+    folder: Path,
+    tokens: Artifact,
+    model: LlamaForCausalLM,
+    vocabulary: Vocabulary,
+    k: int,
+    codec: Codec,
+    max_length: int = TEACHER_MAX_LENGTH,
 ) -> Artifact:
     """The records of `model` for every window that is short enough."""
-    return write_artifact(folder, "cache", [_records(table, model, vocabulary, k, codec) for table in _tables(tokens)])
+    tables = [_records(table, model, vocabulary, k, codec, max_length) for table in _tables(tokens)]
+    return write_artifact(folder, "cache", tables)
 
 
 def _tables(artifact: Artifact) -> list[pa.Table]:
@@ -209,9 +248,11 @@ def _aligned(student: pa.Table, teacher: pa.Table, ours: Vocabulary, theirs: Voc
 
 
 @torch.no_grad()
-def _records(tokens: pa.Table, model: LlamaForCausalLM, vocabulary: Vocabulary, k: int, codec: Codec) -> pa.Table:
+def _records(
+    tokens: pa.Table, model: LlamaForCausalLM, vocabulary: Vocabulary, k: int, codec: Codec, max_length: int
+) -> pa.Table:
     ids = from_list_column(tokens["ids"])
-    rows = [row for row in range(len(ids)) if len(ids.row(row)) <= TEACHER_MAX_LENGTH]
+    rows = [row for row in range(len(ids)) if len(ids.row(row)) <= max_length]
     inputs = [torch.from_numpy(ids.row(row).astype(np.int64)) for row in rows]
     logits = torch.cat([model(row[None]).logits[0] for row in inputs])
     following = torch.cat([torch.cat([row[1:], torch.tensor([-1])]) for row in inputs])

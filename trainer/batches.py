@@ -15,8 +15,7 @@ import torch
 from trainer.errors import DataError
 from trainer.order import Mixture, share_of, windows_of_step
 from trainer.rows import Rows, lay_out
-from trainer.teachers import TeacherData
-from trainer.terms import NO_TERM, Predictions, Term, TermBuilder, TermPlan
+from trainer.terms import Planner, Predictions, Ready, StudentText, TermPlan
 from trainer.windows import StudentWindows, WindowSet
 from xtoken_core.packing import pack
 from xtoken_core.ragged import Ragged
@@ -29,16 +28,16 @@ class MicroBatch:
 
     rows: what the student reads, and where in it each of the predictions is made.
     predictions: the tokens whose next token counts.
-    terms: one per teacher, in the order of the job.
+    terms: one per loss, in the order of the planners; None for one that has nothing here.
     """
 
     rows: Rows
     predictions: Predictions
-    terms: tuple[Term, ...]
+    terms: tuple[Ready | None, ...]
 
     def to(self, device: torch.device) -> Self:
         """The same on another device."""
-        terms = tuple(term.to(device) for term in self.terms)
+        terms = tuple(None if term is None else term.to(device) for term in self.terms)
         return type(self)(self.rows.to(device), self.predictions.to(device), terms)
 
 
@@ -48,37 +47,38 @@ class MicroPlan:
 
     rows: Rows
     predictions: Predictions
-    terms: tuple[TermPlan, ...]
-
-    @property
-    def counts(self) -> list[int]:
-        """The predictions, and each teacher's items."""
-        return [len(self.predictions.targets), *(term.count for term in self.terms)]
+    terms: tuple[TermPlan | None, ...]
 
     def complete(self) -> MicroBatch:
         """The micro-batch, on the CPU."""
-        return MicroBatch(self.rows, self.predictions, tuple(plan.term() for plan in self.terms))
+        terms = tuple(plan.ready() if plan is not None and plan.count else None for plan in self.terms)
+        return MicroBatch(self.rows, self.predictions, terms)
 
 
 @dataclass(frozen=True, eq=False)
 class StepBatch:
-    """What one worker does in one step.
-
-    counts: float64 [1 + teachers], the predictions and each teacher's items, summed over the micro-batches.
-    tokens: student tokens, without padding. padded: the same with padding.
-    """
+    """What one worker does in one step. tokens: student tokens, without padding. padded: the same with padding."""
 
     plans: tuple[MicroPlan, ...]
-    counts: np.ndarray
     tokens: int
 
     @property
     def padded(self) -> int:
         return sum(plan.rows.ids.numel() for plan in self.plans)
 
-    def column_scores(self, teacher: int, size: int) -> torch.Tensor:
+    @property
+    def predictions(self) -> int:
+        """How many tokens are predicted."""
+        return sum(len(plan.predictions.targets) for plan in self.plans)
+
+    def terms(self, loss: int) -> list[TermPlan]:
+        """The plans of one loss, of the micro-batches where it has something."""
+        plans = (plan.terms[loss] for plan in self.plans)
+        return [plan for plan in plans if plan is not None]
+
+    def column_scores(self, loss: int, size: int) -> torch.Tensor:
         """The largest logit of each of `size` teacher ids in any micro-batch; -inf where there is none."""
-        scores = [plan.terms[teacher].column_scores for plan in self.plans]
+        scores = [plan.column_scores for plan in self.terms(loss)]
         nothing = torch.full((size,), -torch.inf)
         return torch.stack([nothing, *(score for score in scores if score is not None)]).amax(dim=0)
 
@@ -89,9 +89,7 @@ def predictions_of(ids: Ragged, loss_mask: Ragged) -> Predictions:
     counts[ids.offsets[:-1][ids.lengths > 0]] = False
     predicted = np.flatnonzero(counts)
     return Predictions(
-        token=torch.from_numpy(predicted - 1),
-        targets=torch.from_numpy(ids.values[predicted].astype(np.int64)),
-        tokens=len(ids.values),
+        token=torch.from_numpy(predicted - 1), targets=torch.from_numpy(ids.values[predicted].astype(np.int64))
     )
 
 
@@ -102,7 +100,7 @@ class BatchBuilder:
     student: StudentWindows
     windows: WindowSet  # what is trained on
     vocabulary: Vocabulary
-    teachers: tuple[tuple[TeacherData, TermBuilder], ...]
+    planners: tuple[Planner, ...]
     mixture: Mixture
     batch_windows: int
     micro_batch_windows: int
@@ -118,8 +116,7 @@ class BatchBuilder:
         windows, rows = windows.take(order), rows[order]
         parts, within = np.divmod(rows, self.micro_batch_windows)
         plans = tuple(self.plan(windows.take(parts == part), within[parts == part]) for part in np.unique(parts))
-        counts = np.array([plan.counts for plan in plans], dtype=np.float64).sum(axis=0)
-        return StepBatch(plans, counts, int(windows.lengths.sum()))
+        return StepBatch(plans, int(windows.lengths.sum()))
 
     def plan(self, windows: WindowSet, rows: np.ndarray) -> MicroPlan:
         """The plan of one micro-batch of these windows, window w in row `rows[w]` (ascending, from 0).
@@ -131,7 +128,8 @@ class BatchBuilder:
         ids, loss_mask = self.student.tokens(windows)
         require_known_ids(ids, self.vocabulary, self.student)
         predictions = predictions_of(ids, loss_mask)
-        terms = tuple(self._term(*teacher, windows, ids, loss_mask, predictions) for teacher in self.teachers)
+        text = StudentText(windows, ids, loss_mask, predictions)
+        terms = tuple(planner.plan(text) for planner in self.planners)
         return MicroPlan(lay_out(ids, rows, predictions.token), predictions, terms)
 
     def _rows(self, windows: WindowSet) -> np.ndarray:
@@ -144,18 +142,6 @@ class BatchBuilder:
             return np.arange(len(windows))
         lengths = windows.lengths[:, None]
         return pack(lengths, lengths.max(axis=0))
-
-    def _term(
-        self,
-        teacher: TeacherData,
-        build: TermBuilder,
-        windows: WindowSet,
-        ids: Ragged,
-        loss_mask: Ragged,
-        predictions: Predictions,
-    ) -> TermPlan:
-        rows = teacher.read(windows, ids, loss_mask)
-        return NO_TERM if rows is None else build(rows, predictions)
 
 
 def require_known_ids(ids: Ragged, vocabulary: Vocabulary, student: StudentWindows) -> None:

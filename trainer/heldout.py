@@ -14,17 +14,19 @@ import torch
 
 from trainer.batches import predictions_of, require_known_ids
 from trainer.group import Group
-from trainer.rows import lay_out
+from trainer.model import LossRequest
+from trainer.rows import Rows, lay_out
 from trainer.windows import StudentWindows, WindowSet
-from xtoken_core.losses import cross_entropy
+from xtoken_core.losses.fast.blocks import Computed
+from xtoken_core.losses.fast.ce import CrossEntropy
 from xtoken_core.text_bytes import token_bytes
 from xtoken_core.vocabulary import Vocabulary
 
 
-class Logits(Protocol):
-    """A student: logits [N, V] at the places (row, position) of ids [B, S]."""
+class Losses(Protocol):
+    """A student that computes losses; see `trainer.model.Student`."""
 
-    def __call__(self, ids: torch.Tensor, row: torch.Tensor, position: torch.Tensor) -> torch.Tensor: ...
+    def __call__(self, rows: Rows, targets: torch.Tensor, request: LossRequest) -> Computed: ...
 
 
 @dataclass(frozen=True)
@@ -51,20 +53,20 @@ class Heldout:
     batch_windows: int
 
     @torch.no_grad()
-    def score(self, logits: Logits, group: Group) -> HeldoutScore:
-        """Measure the student behind `logits`; the ranks share the windows and all get the same score."""
+    def score(self, student: Losses, group: Group) -> HeldoutScore:
+        """Measure `student`; the ranks share the windows and all get the same score."""
         share = self.windows.by_length().take(np.arange(group.rank, len(self.windows), group.world_size))
         starts = range(0, len(share), self.batch_windows)
-        parts = [self._sums(share.take(slice(start, start + self.batch_windows)), logits, group) for start in starts]
+        parts = [self._sums(share.take(slice(start, start + self.batch_windows)), student, group) for start in starts]
         nats, spelled = group.sum(np.sum([(0.0, 0.0), *parts], axis=0))
         return HeldoutScore(float(nats), int(spelled), len(self.windows))
 
-    def _sums(self, windows: WindowSet, logits: Logits, group: Group) -> tuple[float, float]:
+    def _sums(self, windows: WindowSet, student: Losses, group: Group) -> tuple[float, float]:
         ids, loss_mask = self.student.tokens(windows)
         require_known_ids(ids, self.vocabulary, self.student)
         predictions = predictions_of(ids, loss_mask)
         rows = lay_out(ids, np.arange(len(ids)), predictions.token).to(group.device)
-        targets = predictions.targets.to(group.device)
-        nats = cross_entropy(logits(rows.ids, rows.row, rows.position), targets)
+        cross_entropy = LossRequest([CrossEntropy(len(predictions.targets))], torch.ones(1, device=group.device))
+        nats = student(rows, predictions.targets.to(group.device), cross_entropy).sums[0].loss.total
         predicted = predictions.token.numpy() + 1
-        return float(nats.double().sum()), float(token_bytes(ids, self.vocabulary)[predicted].sum())
+        return float(nats), float(token_bytes(ids, self.vocabulary)[predicted].sum())

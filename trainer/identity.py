@@ -66,6 +66,7 @@ def _teacher(teacher: TeacherInputs) -> dict[str, Any]:
         "name": teacher.name,
         "weight": teacher.weight,
         "loss": teacher.loss,
+        "options": teacher.options,
         "alignments": read_manifest(teacher.alignments).fingerprint,
         "cache": read_manifest(teacher.cache).fingerprint,
         "vocabulary": read_manifest(teacher.vocabulary).fingerprint,
@@ -88,7 +89,8 @@ def claim(job: TrainJob) -> str:
         found = json.loads(path.read_bytes())["identity"]
         # A setting that is younger than the run is at its default there, which is what was done before.
         found["settings"] = _binding(TrainingSettings().model_dump(mode="json") | found["settings"])
-    except (FileNotFoundError, ValueError, KeyError):
+        found["teachers"] = {key: {"options": {}} | teacher for key, teacher in found["teachers"].items()}
+    except (FileNotFoundError, ValueError, KeyError, AttributeError):
         found = None
     if found is None:
         content = {"fingerprint": fingerprint(wanted), "training_id": secrets.token_hex(8), "identity": wanted}

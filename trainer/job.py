@@ -4,20 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-LossName = Literal["prefix_kl", "p_kl"]
+from trainer.loss_settings import CombineSettings, DivergenceSettings, LossName, Positive, Settings, TeacherLoss
+from xtoken_core.loss_options import TeacherMode
+
 LoggerName = Literal["tensorboard", "wandb", "mlflow"]
-Positive = Annotated[int, Field(gt=0)]
 # Workers run in folders of their own.
 AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
-class Settings(BaseModel):
-    """Base of all settings: unknown keys are errors, values never change after they were checked."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Architecture(Settings):
@@ -60,7 +55,12 @@ class TrainingSettings(Settings):
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
     ce_weight: Annotated[float, Field(ge=0)] = 0.1
     kd_weight: Annotated[float, Field(ge=0)] = 1.0
+    dynamic_scaling: bool = Field(
+        default=False, description="scale distillation to the size of cross-entropy, in place of the two weights"
+    )
     temperature: Annotated[float, Field(gt=0)] = 1.0
+    divergence: DivergenceSettings = DivergenceSettings()
+    combine: CombineSettings = CombineSettings()
     seed: Annotated[int, Field(ge=0)] = 0
     evaluate_every: Positive = 100
     checkpoint_every: Positive = 100
@@ -76,26 +76,73 @@ class TrainingSettings(Settings):
             raise ValueError(
                 "ce_weight and kd_weight are both 0: there is nothing to train on, set one of them above 0"
             )
+        fields = type(self).model_fields
+        unused = [
+            name for name in ("temperature", "divergence", "combine") if getattr(self, name) != fields[name].default
+        ]
+        if self.kd_weight == 0 and unused:
+            raise ValueError(
+                f"kd_weight is 0, and {' and '.join(unused)} say how to distil: set kd_weight above 0, or remove them"
+            )
         if self.kd_weight == 0 and self.projection_learning_rate is not None:
             raise ValueError(
                 "projection_learning_rate is set but kd_weight is 0: projections learn from distillation alone, set "
                 "kd_weight above 0 or remove projection_learning_rate"
+            )
+        defaults = {name: type(self).model_fields[name].default for name in ("ce_weight", "kd_weight")}
+        if self.dynamic_scaling and (self.ce_weight, self.kd_weight) != tuple(defaults.values()):
+            raise ValueError(
+                f"dynamic_scaling takes the place of ce_weight {self.ce_weight} and kd_weight {self.kd_weight}: remove "
+                "it, or them"
             )
         if self.batch_windows % self.workers:
             raise ValueError(f"batch_windows {self.batch_windows} must be a multiple of workers {self.workers}")
         return self
 
 
-class TeacherInputs(Settings):
-    """The files of one teacher."""
+class TeacherInputs(TeacherLoss):
+    """One teacher: its loss and its files."""
 
     name: str
     weight: float
-    loss: LossName
     alignments: AbsolutePath
     cache: AbsolutePath
     vocabulary: AbsolutePath
-    projection: AbsolutePath | None = None  # p_kl only
+    projection: AbsolutePath | None = None  # of losses that need one
+
+
+def require_used(settings: TrainingSettings, teachers: Sequence[TeacherLoss], weights: Sequence[float]) -> None:
+    """ValueError if a setting would not be used, or cannot be, with these teachers and their given weights."""
+    combine, losses = settings.combine, [teacher.loss for teacher in teachers]
+    if combine != CombineSettings() and len(teachers) < 2:
+        raise ValueError(f"training.combine is about several teachers, and there are {len(teachers)}: remove it")
+    if combine.needs_scores and set(weights) != {1.0}:
+        raise ValueError(
+            f"training.combine takes the place of the teachers' weights {list(weights)}: remove them, or use mode sum "
+            "without weights_by"
+        )
+    if combine.mode == TeacherMode.AVERAGED_LOGITS:
+        _require_one_loss(teachers)
+    if settings.divergence != DivergenceSettings() and losses and not set(losses) - {"uld", "alm"}:
+        raise ValueError(
+            f"training.divergence.kind {settings.divergence.kind} is not used by {' and '.join(sorted(set(losses)))}: "
+            "remove it"
+        )
+    require_projections(settings, losses)
+
+
+def _require_one_loss(teachers: Sequence[TeacherLoss]) -> None:
+    losses, columns = [teacher.loss for teacher in teachers], [teacher.vocab_topk for teacher in teachers]
+    if set(losses) != {"direct_kl"}:
+        raise ValueError(
+            f"training.combine.mode averaged_logits is for teachers with the student's tokenizer and loss direct_kl, "
+            f"and the losses are {losses}: use mode sum"
+        )
+    if len(set(columns)) > 1:
+        raise ValueError(
+            f"training.combine.mode averaged_logits makes one loss, and the teachers' vocab_topk are {columns}: give "
+            "all of them the same"
+        )
 
 
 def require_projections(settings: TrainingSettings, losses: Sequence[LossName]) -> None:
@@ -144,8 +191,11 @@ class TrainJob(Settings):
         return weights
 
     @model_validator(mode="after")
-    def _has_projections_to_learn(self) -> "TrainJob":
-        require_projections(self.settings, [teacher.loss for teacher in self.teachers])
+    def _all_is_used(self) -> "TrainJob":
+        if not self.teachers:
+            require_projections(self.settings, ())
+        else:
+            require_used(self.settings, self.teachers, [teacher.weight for teacher in self.teachers])
         return self
 
 

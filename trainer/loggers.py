@@ -36,8 +36,10 @@ def require_loggers(names: Sequence[LoggerName]) -> None:
 
 
 def scalars(record: Metrics) -> Iterator[tuple[str, float]]:
-    """The record's numbers by name, as loggers show them: `kd/<teacher>` for each teacher."""
-    for name, value in record.model_dump(exclude_none=True, exclude={"step"}).items():
+    """The record's numbers by name, as loggers show them: `kd/<teacher>` for each; 1 for the one that was chosen."""
+    if record.selected_teacher is not None:
+        yield f"selected_teacher/{record.selected_teacher}", 1.0
+    for name, value in record.model_dump(exclude_none=True, exclude={"step", "selected_teacher"}).items():
         if isinstance(value, dict):
             yield from ((f"{name}/{teacher}", one) for teacher, one in value.items())
         else:

@@ -33,7 +33,8 @@ def run_loop(job: TrainJob, group: Group) -> None:
     opened = group.together(lambda: open_job(job))
     resume_step = _resume_step(job, group)
     model = group.together(lambda: _open_model(job, opened, resume_step))
-    stepper = Stepper(job, group, model, opened.batches(embedding_rows(model)))
+    batches = group.together(lambda: opened.batches(embedding_rows(model)))
+    stepper = Stepper(job, group, model, batches)
     try:
         Training(job, group, opened, stepper, resume_step).run()
     finally:
@@ -107,12 +108,12 @@ class Training:
     def _step(self, step: int) -> None:
         started = time.perf_counter()
         prepared = self.stepper.prepare(step)
-        outcome = self.stepper.optimize(step, prepared)
-        taken = time.perf_counter() - started
-        self.state = self.state.model_copy(update={"step": step, "seconds": self.state.seconds + taken})
         settings = self.job.settings
         is_last = step == settings.steps
         evaluated = is_last or step % settings.evaluate_every == 0
+        outcome = self.stepper.optimize(step, prepared, norms=evaluated)
+        taken = time.perf_counter() - started
+        self.state = self.state.model_copy(update={"step": step, "seconds": self.state.seconds + taken})
         is_best = evaluated and self._evaluate()
         self._record(self._metrics(outcome, prepared, taken, evaluated))
         if is_best or is_last or step % settings.checkpoint_every == 0:
@@ -130,14 +131,12 @@ class Training:
 
     def _metrics(self, outcome: StepOutcome, prepared: PreparedStep, taken: float, evaluated: bool) -> Metrics:
         settings, step = self.job.settings, self.state.step
-        names = [teacher.name for teacher in self.job.teachers]
         return Metrics(
             step=step,
             epoch=step * settings.batch_windows / self.opened.mixture.epoch_windows,
             seconds=self.state.seconds,
             loss=outcome.loss,
-            ce=outcome.ce,
-            kd=dict(zip(names, outcome.kd, strict=True)),
+            kd_scale=outcome.kd_scale,
             projection_change=self.stepper.projections.changes() or None,
             projection_slot=self.stepper.projections.slot_shares() or None,
             learning_rate=learning_rate(step, settings),
@@ -145,6 +144,7 @@ class Training:
             tokens_per_second=prepared.tokens / taken,
             packing_efficiency=prepared.tokens / prepared.padded,
             heldout_bits_per_byte=self.state.bits_per_byte if evaluated else None,
+            **self.stepper.metrics(outcome, prepared),
         )
 
     def _record(self, record: Metrics) -> None:

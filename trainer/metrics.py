@@ -6,7 +6,9 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict
 
@@ -17,30 +19,59 @@ from trainer.run_files import METRICS_NAME
 logger = logging.getLogger(__name__)
 
 
-class Metrics(BaseModel):
-    """One step of a run, as all workers together saw it. Step 0 is the student before training, only evaluated.
+class Reduction(StrEnum):
+    """How values of many micro-batches and workers become one.
 
-    How each field is reduced over the workers and micro-batches of a step: loss, ce and kd are sums over all of them
-    divided by the counts over all of them (never means of means), in nats; tokens are summed;
-    packing_efficiency is that sum divided by the sum with padding; grad_norm is that of the one global gradient, before
-    clipping, learnt projections included; the rest is the same everywhere.
+    mean: the sum of all totals divided by the sum of all counts, never a mean of means. sum: the sum of all totals.
+    last: all workers have the same value.
+    """
+
+    MEAN = "mean"
+    SUM = "sum"
+    LAST = "last"
+
+
+ByLoss = dict[str, float]  # by teacher, or `averaged` for the one loss of several
+
+
+class Metrics(BaseModel):
+    """One step of a run, as all workers together saw it; each field says how it is reduced over them (see `Reduction`).
+
+    Step 0 is the student before training, only evaluated. Nats are nats, shares are between 0 and 1; a loss that does
+    not measure a quantity has no entry for it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    step: int
-    epoch: float  # how often the training windows have been seen; with source weights, those of a weight of 1
-    seconds: float  # training time so far over all attempts; evaluation and checkpoints are not in it
-    loss: float | None = None  # kd_weight * sum of weight * kd + ce_weight * ce
-    ce: float | None = None
-    kd: dict[str, float] = {}  # by teacher, before its weight
-    projection_change: dict[str, float] | None = None  # by teacher with a learnt one: mean |weight - first weight|
-    projection_slot: dict[str, float] | None = None  # by teacher where it has a scale slot: mean share of a row in it
-    learning_rate: float | None = None
-    grad_norm: float | None = None
-    tokens_per_second: float | None = None  # student tokens without padding, over all workers
-    packing_efficiency: float | None = None  # the share of tokens in what the student reads; the rest is padding
-    heldout_bits_per_byte: float | None = None  # where the student was evaluated after this step
+    step: Annotated[int, Reduction.LAST]
+    epoch: Annotated[float, Reduction.LAST]  # how often the windows were seen; with source weights, those of weight 1
+    seconds: Annotated[float, Reduction.LAST]  # training time over all attempts; without evaluation and checkpoints
+    loss: Annotated[float | None, Reduction.MEAN] = None  # kd_weight * sum of weight * kd + ce_weight * ce
+    ce: Annotated[float | None, Reduction.MEAN] = None
+    accuracy: Annotated[float | None, Reduction.MEAN] = None  # how often the student's likeliest token is the next one
+    kd: Annotated[ByLoss, Reduction.MEAN] = {}  # before its weight
+    common_kl: Annotated[ByLoss, Reduction.MEAN] = {}  # gold, h_kl: the part of the common tokens
+    uncommon_l1: Annotated[ByLoss, Reduction.MEAN] = {}  # gold, h_kl: the part of the others
+    top1_agreement: Annotated[ByLoss, Reduction.MEAN] = {}  # both sides' likeliest token, cell or column is the same
+    tail_mass: Annotated[ByLoss, Reduction.MEAN] = {}  # the teacher's probability outside what its records name
+    exact_share: Annotated[ByLoss, Reduction.MEAN] = {}  # chunks of the alignment whose bytes are equal
+    items: Annotated[ByLoss, Reduction.SUM] = {}  # chunks or positions that the loss compared
+    weight: Annotated[ByLoss, Reduction.LAST] = {}  # of several teachers, where it is not fixed
+    selected_teacher: Annotated[str | None, Reduction.LAST] = None
+    kd_scale: Annotated[float | None, Reduction.LAST] = None  # what dynamic_scaling multiplied distillation by
+    gradient_share: Annotated[ByLoss, Reduction.SUM] = {}  # by term, `ce` too: norm of its gradient of the logits
+    projection_change: Annotated[ByLoss | None, Reduction.LAST] = None  # of learnt ones: mean |weight - first weight|
+    projection_slot: Annotated[ByLoss | None, Reduction.LAST] = None  # mean share of a row in its scale slot
+    learning_rate: Annotated[float | None, Reduction.LAST] = None
+    grad_norm: Annotated[float | None, Reduction.LAST] = None  # of the one global gradient, before clipping
+    tokens_per_second: Annotated[float | None, Reduction.SUM] = None  # student tokens without padding
+    packing_efficiency: Annotated[float | None, Reduction.MEAN] = None  # share of tokens in what the student reads
+    heldout_bits_per_byte: Annotated[float | None, Reduction.MEAN] = None  # where it was evaluated after this step
+
+
+def reduction_of(name: str) -> Reduction:
+    """How the field `name` of `Metrics` is reduced."""
+    return next(one for one in Metrics.model_fields[name].metadata if isinstance(one, Reduction))
 
 
 def parse_metrics(line: bytes) -> Metrics | None:
@@ -72,7 +103,8 @@ def cut_metrics(run_folder: Path, last_step: int) -> None:
 
 
 def _line(record: Metrics) -> bytes:
-    return record.model_dump_json(exclude_none=True).encode() + b"\n"
+    values = record.model_dump(exclude_none=True)
+    return json.dumps({name: value for name, value in values.items() if value != {}}).encode() + b"\n"
 
 
 class MetricsFile:

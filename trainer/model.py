@@ -1,14 +1,20 @@
 """The student: opened from a folder or made new, and wrapped so that it computes no logits that nobody looks at."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from trainer.job import Architecture, StudentInputs
+from trainer.rows import Rows
 from trainer.windows import StudentWindows
+from xtoken_core.losses.fast.blocks import Computed, compute
+from xtoken_core.losses.fast.student import Head, Logits, StudentOutput
+from xtoken_core.losses.fast.term import Term
 from xtoken_core.models import ModelError, load_causal_lm, require_positions
 from xtoken_core.vocabulary import Vocabulary
 
@@ -89,11 +95,21 @@ def first_ids(vocabulary: Vocabulary, rows: int) -> Vocabulary:
     )
 
 
-class Student(nn.Module):
-    """A causal model that is asked for the logits of chosen positions only.
+@dataclass(frozen=True, eq=False)
+class LossRequest:
+    """Which losses a student is asked for. factors: [terms], what each is weighted with. norms: see `compute`."""
 
-    The rows of hidden states are chosen right before the output head (a hook on it), so everything that a model does
-    to its logits afterwards still happens; padding and tokens outside the loss cost no row of [N, V].
+    terms: Sequence[Term]
+    factors: torch.Tensor
+    norms: bool = False
+
+
+class Student(nn.Module):
+    """A causal model that is asked for chosen positions only: for losses, or for logits.
+
+    Where the logits are no more than a matrix product of the last hidden states with the output head's weight, losses
+    multiply block by block and the logits of all positions are never there together. Some models do something to their
+    logits afterwards (softcapping, scaling); of these the logits are computed.
     """
 
     def __init__(self, model: PreTrainedModel, vocabulary_size: int) -> None:
@@ -102,25 +118,69 @@ class Student(nn.Module):
         self._vocabulary_size = vocabulary_size
         self._chosen: tuple[torch.Tensor, torch.Tensor] | None = None
         model.get_output_embeddings().register_forward_pre_hook(self._choose)
+        self.has_plain_head = _has_plain_head(model)
 
-    def forward(
-        self,
-        ids: torch.Tensor,
-        row: torch.Tensor,
-        position: torch.Tensor,
-        position_ids: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Logits [N, V] over the real ids at the N places (row, position) of `ids` [B, S]; a padded head is cut.
+    def forward(self, rows: Rows, targets: torch.Tensor, request: LossRequest) -> Computed:
+        """The losses at the N places of `rows`. targets: int64 [N], the token that follows each."""
+        return compute(self._output(rows, targets), request.terms, request.factors, norms=request.norms)
 
-        position_ids: [B, S], for rows of several windows (see `trainer.rows`).
-        """
-        self._chosen = (row, position)
-        packed = {} if position_ids is None else {"position_ids": position_ids}
+    def logits(self, rows: Rows) -> torch.Tensor:
+        """Logits [N, V] over the real ids at the N places of `rows`; a padded head is cut."""
+        self._chosen = (rows.row, rows.position)
         try:
-            logits = self.model(input_ids=ids, use_cache=False, **packed).logits
+            logits = self.model(**_inputs(rows)).logits
         finally:
             self._chosen = None
         return logits[:, : self._vocabulary_size]
 
+    def _output(self, rows: Rows, targets: torch.Tensor) -> StudentOutput:
+        if not self.has_plain_head:
+            return Logits(self.logits(rows), targets)
+        hidden = self.model.base_model(**_inputs(rows)).last_hidden_state[rows.row, rows.position]
+        device = hidden.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+        head = self.model.get_output_embeddings()
+        weight = self._first_ids(head.weight).to(dtype)
+        bias = None if head.bias is None else self._first_ids(head.bias).to(dtype)
+        return Head(hidden.to(dtype), weight, bias, targets)
+
+    def _first_ids(self, parameter: torch.Tensor) -> torch.Tensor:
+        """Without the rows of a padded head; a slice of all of them would cost a copy of its gradient."""
+        return parameter if len(parameter) == self._vocabulary_size else parameter[: self._vocabulary_size]
+
     def _choose(self, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         return inputs if self._chosen is None else (inputs[0][self._chosen],)
+
+
+def _inputs(rows: Rows) -> dict[str, Any]:
+    packed = {} if rows.position_ids is None else {"position_ids": rows.position_ids}
+    return {"input_ids": rows.ids, "use_cache": False, **packed}
+
+
+@torch.no_grad()
+def _has_plain_head(model: PreTrainedModel) -> bool:
+    """Whether the head, a matrix, reads the last hidden states as they are and gives the logits; tried on a few tokens.
+
+    In its place large numbers are given: softcapping would leave the small logits of a new model nearly as they were,
+    and those of a padding token, whose embedding is zero, exactly.
+    """
+    head = model.get_output_embeddings()
+    if type(head) is not nn.Linear:
+        return False
+    read: list[torch.Tensor] = []
+    given: list[torch.Tensor] = []
+
+    def answer(_: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        read.append(inputs[0])
+        given.append(torch.linspace(-100, 100, output.numel(), device=output.device).view_as(output))
+        return given[-1]
+
+    was_training, hook = model.training, head.register_forward_hook(answer)
+    try:
+        ids = torch.arange(min(8, embedding_rows(model)), device=model.device)[None]
+        logits = model.eval()(input_ids=ids, use_cache=False).logits
+        hidden = getattr(model.base_model(input_ids=ids, use_cache=False), "last_hidden_state", None)
+    finally:
+        hook.remove()
+        model.train(was_training)
+    return hidden is not None and torch.equal(read[0], hidden) and torch.equal(logits, given[0])

@@ -11,8 +11,9 @@ from trainer.model import first_ids
 from trainer.order import Mixture
 from trainer.sources import mixture_of
 from trainer.teachers import TeacherData
-from trainer.terms import term_builder
+from trainer.terms import planners
 from trainer.windows import StudentWindows, WindowSet
+from xtoken_core.loss_options import TeacherMode
 from xtoken_core.vocabulary import Vocabulary
 
 
@@ -39,7 +40,7 @@ class OpenedJob:
             student=self.student,
             windows=self.windows,
             vocabulary=vocabulary,
-            teachers=tuple((teacher, term_builder(teacher, vocabulary)) for teacher in self.teachers),
+            planners=planners(self.teachers, vocabulary, self.job),
             mixture=self.mixture,
             batch_windows=settings.batch_windows,
             micro_batch_windows=settings.micro_batch_windows,
@@ -69,6 +70,7 @@ def open_job(job: TrainJob) -> OpenedJob:
         heldout=open_heldout(student, vocabulary, max_length, job.settings.micro_batch_windows),
     )
     _require_training_windows(opened)
+    _require_whole_logits(opened)
     return opened
 
 
@@ -96,4 +98,16 @@ def _require_training_windows(opened: OpenedJob) -> None:
             raise DataError(
                 f"teacher {teacher.inputs.name} has records for none of the training windows ({teacher.inputs.cache}): "
                 "raise its max_length and run `xtoken cache-teacher` again, or leave it out"
+            )
+
+
+def _require_whole_logits(opened: OpenedJob) -> None:
+    if opened.job.settings.combine.mode != TeacherMode.AVERAGED_LOGITS:
+        return
+    for teacher in opened.teachers:
+        if not teacher.cache.is_whole:
+            raise DataError(
+                f"combine.mode averaged_logits needs whole distributions, and {teacher.inputs.cache} keeps "
+                f"{teacher.cache.shards[0].records.k} of {teacher.vocabulary.size:,} tokens of teacher "
+                f"{teacher.inputs.name}: cache it with k = {teacher.vocabulary.size}, or use mode sum"
             )

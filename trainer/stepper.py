@@ -9,8 +9,9 @@ All ranks issue the same collectives in the same order, also when one of them ha
 import contextlib
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,36 +23,72 @@ from trainer.checkpoints import Trained
 from trainer.errors import DivergedError
 from trainer.group import Group
 from trainer.job import TrainJob
-from trainer.model import Student
+from trainer.loss_weights import SUMS, LossOfStep, LossWeigher, LossWeights, sums_of
+from trainer.measured import Measured
+from trainer.model import LossRequest, Student
 from trainer.optimizer import learning_rate, make_optimizer
 from trainer.projections import LearntProjections
-from xtoken_core.losses import cross_entropy
+from trainer.step_metrics import step_metrics
+from trainer.terms import Shared
+from xtoken_core.losses.columns import likeliest
+from xtoken_core.losses.common import ProjectionTensors
+from xtoken_core.losses.fast.blocks import Computed
+from xtoken_core.losses.fast.ce import CrossEntropy
+from xtoken_core.losses.fast.p_kl import ColumnEntries
+from xtoken_core.losses.fast.term import Term
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedStep:
     """One worker's batch with what all ranks know of the whole step.
 
-    counts: float64 [1 + teachers], the items of each loss term. tokens: student tokens, without padding. padded: with
-        it.
-    scores: for each teacher the column scores that its loss asks for, or None.
+    predictions: how many tokens are predicted. tokens: student tokens, without padding. padded: with it.
+    losses: what is known of each loss, in the order of the planners. weights: what each of them is multiplied by.
     """
 
     batch: StepBatch
-    counts: np.ndarray
+    predictions: int
     tokens: int
     padded: int
-    scores: tuple[torch.Tensor | None, ...]
+    losses: tuple[LossOfStep, ...]
+    weights: LossWeights
+
+    @property
+    def counts(self) -> np.ndarray:
+        """The items that each term sums over, cross-entropy's first, float64 [1 + losses]."""
+        return np.array([self.predictions, *(loss.count for loss in self.losses)], dtype=np.float64)
 
 
 @dataclass(frozen=True)
 class StepOutcome:
-    """Means over the whole step, in nats, the terms before their weights; and the gradient's norm before clipping."""
+    """Of the whole step. loss: all terms with their weights, in nats. measured: cross-entropy's term is the first.
+
+    kd_scale: what distillation was multiplied by; None without dynamic scaling. grad_norm: before clipping.
+    """
 
     loss: float
-    ce: float
-    kd: tuple[float, ...]  # by teacher
+    measured: Measured
+    kd_scale: float | None
     grad_norm: float
+
+
+@dataclass(frozen=True, eq=False)
+class StepTerms:
+    """The terms of one micro-batch, and which losses of the step they are, cross-entropy being the first."""
+
+    batch: MicroBatch
+    losses: tuple[int, ...]
+    terms: tuple[Term, ...]
+
+    def compute(self, student: torch.nn.Module, factors: np.ndarray, norms: bool) -> Computed:
+        """Their sums, weighted with the `factors` of the step's losses."""
+        device = self.batch.predictions.targets.device
+        chosen = torch.tensor(factors[list(self.losses)], dtype=torch.float32, device=device)
+        with autocast(device):
+            computed: Computed = student(
+                self.batch.rows, self.batch.predictions.targets, LossRequest(self.terms, chosen, norms)
+            )
+        return computed
 
 
 class Stepper:
@@ -63,11 +100,11 @@ class Stepper:
         torch.nn.Module.to(self.model, group.device)
         self.student = Student(self.model, batches.vocabulary.size)
         self._parallel = in_parallel(self.student, group)
-        self.projections = LearntProjections(job.settings, [teacher for teacher, _ in batches.teachers])
+        self.projections = LearntProjections(job.settings, [planner.teacher for planner in batches.planners])
         self.projections.to(group.device)
         self.optimizer = make_optimizer(self.model, job.settings, self.projections.parameters())
-        weights = [job.settings.ce_weight, *(job.settings.kd_weight * teacher.weight for teacher in job.teachers)]
-        self._weights = np.array(weights)
+        self._built: dict[int, ProjectionTensors] = {}  # of the losses that project, by index, on the device
+        self._weigh = LossWeigher(job.settings.combine, [teacher.weight for teacher in job.teachers], batches.planners)
         self._ahead = Ahead(lambda step: batches.step(step, group.rank, group.world_size), job.settings.steps)
 
     @property
@@ -82,35 +119,93 @@ class Stepper:
     def prepare(self, step: int) -> PreparedStep:
         """This worker's batch of `step`; an error on any rank that trying again does not cure is raised on all."""
         batch = self._group.together(lambda: self._ahead.get(step))
-        tokens, padded, *counts = self._group.sum(np.array([batch.tokens, batch.padded, *batch.counts]))
-        scores = tuple(self._column_scores(batch, index) for index in range(len(self._batches.teachers)))
-        return PreparedStep(batch, np.array(counts), int(tokens), int(padded), scores)
+        planners = self._batches.planners
+        here = [sums_of(batch.terms(index)) for index in range(len(planners))]
+        own = np.concatenate([[batch.tokens, batch.padded, batch.predictions], *here])
+        everywhere = self._group.sum(own)
+        tokens, padded, predictions = everywhere[:3]
+        sums = everywhere[3:].reshape(len(planners), SUMS)
+        losses = tuple(LossOfStep(sums[index], self._columns(batch, index)) for index in range(len(planners)))
+        return PreparedStep(batch, int(predictions), int(tokens), int(padded), losses, self._weigh(losses))
 
-    def optimize(self, step: int, prepared: PreparedStep) -> StepOutcome:
-        """Train on the batch.
+    def optimize(self, step: int, prepared: PreparedStep, norms: bool = False) -> StepOutcome:
+        """Train on the batch. norms: also measure how large each term's gradient is, which costs a pass over each.
 
         Raises:
             DivergedError: on all ranks, if the loss or its gradient is not finite; the student is as it was before.
         """
-        self._seed(step)
         self.student.train()
-        sums = np.zeros_like(prepared.counts)
+        kd_scale = self._kd_scale(step, prepared) if self._settings.dynamic_scaling else None
+        weights, measured = self._term_weights(prepared, kd_scale), Measured(1 + len(prepared.losses))
+        factors = weights * self._group.world_size / np.maximum(prepared.counts, 1)  # DDP takes the mean over ranks
+        self._seed(step)
         for batch, context in self._with_sync_on_last(step, prepared.batch.plans):
             with context:
-                totals = self._totals(batch.to(self._group.device), prepared)
-                (totals * self._factors(prepared)).sum().backward()
-            sums += totals.detach().cpu().numpy()
+                terms = self._terms(batch.to(self._group.device), prepared)
+                computed = terms.compute(self._parallel, factors, norms)
+                computed.loss.backward()
+            measured.add(terms.losses, computed)
         self.projections.average_gradients(self._group)
-        outcome = self._outcome(self._group.sum(sums), prepared)
+        measured.reduce(self._group)
+        outcome = StepOutcome(float(weights @ measured.means()), measured, kd_scale, self._gradient_norm())
         self._require_finite(step, outcome)
         self._update(step)
         return outcome
 
-    def _column_scores(self, batch: StepBatch, index: int) -> torch.Tensor | None:
-        teacher, _ = self._batches.teachers[index]
-        if teacher.inputs.loss != "p_kl":
+    def metrics(self, outcome: StepOutcome, prepared: PreparedStep) -> dict[str, Any]:
+        """What was measured of the losses, as fields of `Metrics`."""
+        names = [planner.name for planner in self._batches.planners]
+        return step_metrics(names, outcome.measured, prepared.losses, prepared.weights)
+
+    def _columns(self, batch: StepBatch, index: int) -> torch.Tensor | None:
+        """The teacher ids that a loss compares, the same on all ranks; None for a loss that does not choose any."""
+        teacher = self._batches.planners[index].teacher
+        if teacher.inputs.compared_columns is None:
             return None
-        return self._group.max(batch.column_scores(index, teacher.vocabulary.size)).to(self._group.device)
+        scores = self._group.max(batch.column_scores(index, teacher.vocabulary.size))
+        return likeliest(scores, teacher.inputs.compared_columns).to(self._group.device)
+
+    def _kd_scale(self, step: int, prepared: PreparedStep) -> float:
+        """|CE| / |KD| of the whole step, from a forward pass of its own with the same random numbers."""
+        self._seed(step)
+        measured = Measured(1 + len(prepared.losses))
+        with torch.no_grad():
+            for plan in prepared.batch.plans:
+                terms = self._terms(plan.complete().to(self._group.device), prepared)
+                computed = terms.compute(self.student, np.ones(1 + len(prepared.losses)), norms=False)
+                measured.add(terms.losses, computed)
+        measured.reduce(self._group)
+        ce, *kd = measured.means()
+        scale = abs(ce) / abs(prepared.weights.factors @ kd) if len(kd) and prepared.weights.factors @ kd else 1.0
+        return float(scale)
+
+    def _term_weights(self, prepared: PreparedStep, kd_scale: float | None) -> np.ndarray:
+        """What each term is multiplied with after its mean is taken, float64 [1 + losses]."""
+        if kd_scale is not None:
+            return np.array([1.0, *(kd_scale * prepared.weights.factors)])
+        return np.array([self._settings.ce_weight, *(self._settings.kd_weight * prepared.weights.factors)])
+
+    def _terms(self, batch: MicroBatch, prepared: PreparedStep) -> StepTerms:
+        """The terms of a micro-batch that has something of them."""
+        learnt = self.projections.weights()
+        losses: list[int] = [0]
+        terms: list[Term] = [CrossEntropy(len(batch.predictions.targets))]
+        for index, ready in enumerate(batch.terms):
+            if ready is not None and prepared.weights.factors[index]:
+                losses.append(1 + index)
+                terms.append(ready.term(self._shared(index, prepared.losses[index].columns, learnt[index])))
+        return StepTerms(batch, tuple(losses), tuple(terms))
+
+    def _shared(self, index: int, columns: torch.Tensor | None, learnt: torch.Tensor | None) -> Shared:
+        teacher = self._batches.planners[index].teacher
+        if columns is None or teacher.projection is None:
+            return Shared(columns)
+        if index not in self._built:
+            self._built[index] = teacher.projection_tensors(self._batches.vocabulary.size).to(columns.device)
+        built = self._built[index]
+        weights = built.weights if learnt is None else learnt[: len(built.weights)]
+        entries = ColumnEntries.of(replace(built, weights=weights), columns, teacher.vocabulary.size)
+        return Shared(columns, entries)
 
     def _seed(self, step: int) -> None:
         """Random numbers (dropout) are a function of seed, step and rank, so that a resumed run repeats them."""
@@ -127,28 +222,11 @@ class Stepper:
             else:
                 yield batch, contextlib.nullcontext()
 
-    def _totals(self, batch: MicroBatch, prepared: PreparedStep) -> torch.Tensor:
-        """The sum of each loss term over the micro-batch, [1 + teachers]."""
-        rows, predictions = batch.rows, batch.predictions
-        with autocast(self._group.device):
-            logits = self._parallel(rows.ids, rows.row, rows.position, rows.position_ids)
-        kd = [
-            term.total(logits, predictions, self._settings.temperature, scores, weights)
-            for term, scores, weights in zip(batch.terms, prepared.scores, self.projections.weights(), strict=True)
-        ]
-        return torch.stack([cross_entropy(logits, predictions.targets).sum(), *kd])
-
-    def _factors(self, prepared: PreparedStep) -> torch.Tensor:
-        """What each sum is multiplied with; DDP takes the mean over ranks, hence their number."""
-        factors = self._weights * self._group.world_size / np.maximum(prepared.counts, 1)
-        return torch.tensor(factors, dtype=torch.float32, device=self._group.device)
-
-    def _outcome(self, sums: np.ndarray, prepared: PreparedStep) -> StepOutcome:
-        means = sums / np.maximum(prepared.counts, 1)
+    def _gradient_norm(self) -> float:
+        """Clips the gradient, and tells its norm before."""
         everything = chain(self.model.parameters(), self.projections.parameters())
         parameters = [parameter for parameter in everything if parameter.requires_grad]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self._settings.clip_norm)
-        return StepOutcome(float(self._weights @ means), float(means[0]), tuple(means[1:].tolist()), float(norm))
+        return float(torch.nn.utils.clip_grad_norm_(parameters, self._settings.clip_norm))
 
     def _require_finite(self, step: int, outcome: StepOutcome) -> None:
         if not (math.isfinite(outcome.loss) and math.isfinite(outcome.grad_norm)):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from storage.alignments import KIND as ALIGNMENTS_KIND
 from storage.alignments import alignment_of
@@ -23,12 +24,23 @@ from storage.shards import Shards, tables_of
 from storage.vocabularies import load_vocabulary
 from trainer.errors import DataError
 from trainer.job import TeacherInputs
+from trainer.loss_settings import PROJECTED
 from trainer.windows import StudentWindows, WindowSet, require_same_windows, rows_of
 from xtoken_core.align import AlignmentBatch
-from xtoken_core.projection import Projection
-from xtoken_core.ragged import Ragged
+from xtoken_core.losses.common import ProjectionTensors
+from xtoken_core.projection import Projection, have_same_tokens
+from xtoken_core.ragged import Ragged, offsets_of
 from xtoken_core.topk import Codec, Records, decode
 from xtoken_core.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, eq=False)
+class Summaries:
+    """What records say of a position in one number each, float32 [n]; see `Records`."""
+
+    next_logprob: np.ndarray
+    entropy: np.ndarray
+    top1_logprob: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +72,29 @@ class CacheShards:
         """The hash of the teacher ids that the records at `place` (from `find`) were made from."""
         return int(self.shards[self.shard_of[place]].ids_hashes[self.row_of[place]])
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the records leave nothing out."""
+        return all(_is_whole(shard.records) for shard in self.shards)
+
+    def largest_id(self, places: np.ndarray) -> int:
+        """The largest token in any record of the windows at `places`; at least one window."""
+        shards = ((self.shards[self.shard_of[place]], self.row_of[place]) for place in places)
+        return max(
+            int(shard.records.topk_ids[shard.offsets[row] : shard.offsets[row + 1]].max()) for shard, row in shards
+        )
+
+    def summaries(self, places: np.ndarray) -> "Summaries":
+        """Of all positions of the windows at `places`, window after window; at least one window."""
+        parts = [self._summaries(place) for place in places]
+        return Summaries(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+    def _summaries(self, place: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        shard, row = self.shards[self.shard_of[place]], self.row_of[place]
+        inside, records = slice(shard.offsets[row], shard.offsets[row + 1]), shard.records
+        likeliest = records.topk_logprob[inside, 0].astype(np.float32)
+        return records.next_logprob[inside], records.entropy[inside], likeliest
+
     def length(self, place: int) -> int:
         """How many positions the window at `place` has records for."""
         shard, row = self.shards[self.shard_of[place]], self.row_of[place]
@@ -85,13 +120,18 @@ class TeacherRows:
     """The windows of a micro-batch that a teacher has records for.
 
     first_token: int64 [rows], where each begins among the student tokens of the micro-batch, window after window.
+    teacher_offsets: int64 [rows + 1], where each begins among the teacher tokens of these windows.
     place: int64 [rows], where in the cache. alignment: their alignments. loss_mask: of their student ids.
+    student_ids, teacher_ids: the tokens of either side.
     """
 
     first_token: np.ndarray
+    teacher_offsets: np.ndarray
     place: np.ndarray
     alignment: AlignmentBatch
     loss_mask: Ragged
+    student_ids: Ragged
+    teacher_ids: Ragged
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +185,19 @@ class TeacherData:
         self._require_same_student_ids(row, table, student_ids)
         self._require_same_teacher_ids(place[row], table)
         masks = Ragged.from_lists([loss_mask.row(i) for i in row], bool)
-        return TeacherRows(student_ids.offsets[row], place[row], alignment_of(table), masks)
+        offsets = offsets_of([self.cache.length(one) for one in place[row]])
+        ids = (from_list_column(table[f"{side}_ids"]) for side in ("student", "teacher"))
+        return TeacherRows(student_ids.offsets[row], offsets, place[row], alignment_of(table), masks, *ids)
+
+    def summaries(self, rows: TeacherRows) -> Summaries:
+        """What the records of all positions of the windows say in one number each, [teacher tokens]."""
+        return self.cache.summaries(rows.place)
+
+    def projection_tensors(self, student_size: int) -> ProjectionTensors:
+        """The projection of the first `student_size` ids."""
+        assert self.projection is not None
+        parts = (self.projection.indices, self.projection.weights)
+        return ProjectionTensors(*(torch.from_numpy(np.array(part[:student_size])) for part in parts))
 
     def records(self, rows: TeacherRows, which: np.ndarray, positions: np.ndarray) -> Records:
         """The records at teacher positions `positions` of the windows `which` (indices into `rows`), both [n], n >= 1.
@@ -154,23 +206,33 @@ class TeacherData:
             ArtifactError: if the records hold ids that the teacher's vocabulary does not have.
         """
         records = self.cache.take(rows.place[which], positions)
-        largest = int(records.topk_ids.max())
+        self._require_known(int(records.topk_ids.max()))
+        return records
+
+    def require_known_ids(self, rows: TeacherRows) -> None:
+        """ArtifactError if the records of these windows hold ids that the teacher's vocabulary does not have."""
+        self._require_known(self.cache.largest_id(rows.place))
+
+    def _require_known(self, largest: int) -> None:
         if largest >= self.vocabulary.size:
             raise ArtifactError(
                 f"{self.inputs.cache} holds token {largest}, but {self.inputs.vocabulary} ends at "
                 f"{self.vocabulary.size - 1}: give teacher {self.inputs.name} the vocabulary its cache was made with"
             )
-        return records
 
     def _require_enough_for_loss(self) -> None:
-        if self.inputs.loss != "p_kl":
-            return
-        if self.projection is None:
-            raise DataError(f"p_kl of teacher {self.inputs.name} needs a projection: run `xtoken build-projection`")
-        if not all(_is_whole(shard.records) for shard in self.cache.shards):
+        name, loss = self.inputs.name, self.inputs.loss
+        if loss in PROJECTED and self.projection is None:
+            raise DataError(f"{loss} of teacher {name} needs a projection: run `xtoken build-projection`")
+        if loss == "direct_kl" and not have_same_tokens(self.student_vocabulary, self.vocabulary):
+            raise DataError(
+                f"direct_kl of teacher {name} compares token by token, and its tokenizer is not the student's: use "
+                "`loss: prefix_kl`, or a teacher with the student's tokenizer"
+            )
+        if self.inputs.needs_whole_distribution and not self.cache.is_whole:
             k = self.cache.shards[0].records.k
             raise DataError(
-                f"p_kl of teacher {self.inputs.name} needs the teacher's whole distribution, and {self.inputs.cache} "
+                f"{loss} of teacher {name} needs the teacher's whole distribution, and {self.inputs.cache} "
                 f"keeps {k} of {self.vocabulary.size:,} tokens: cache it with k = {self.vocabulary.size}, or use "
                 "loss prefix_kl, which needs a few tokens only"
             )

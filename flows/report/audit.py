@@ -38,6 +38,7 @@ def audit_html(audit: ProjectionAudit) -> str:
         findings=audit.findings,
         text=audit.findings.text,
         headline=headline(audit),
+        in_config=in_config(audit),
         kinds=KIND_NAMES,
         tiles=_tiles(audit),
         plots=_plots(audit),
@@ -59,6 +60,13 @@ def headline(audit: ProjectionAudit) -> str:
     if audit.findings.same_vocabulary:
         return f"One vocabulary: train with {losses}."
     return f"Train with {losses}{': the tokenizers differ little' if audit.recommendation.calm else ''}."
+
+
+def in_config(audit: ProjectionAudit) -> str:
+    """How a config says the recommendation."""
+    first, *others = audit.recommendation.losses
+    again = [f"and a second entry of the same teacher with another name and `loss: {loss}`" for loss in others]
+    return ", ".join([f"In a config: `loss: {first}`", *again]) + "."
 
 
 def _tiles(audit: ProjectionAudit) -> list[tuple[str, str, str]]:

@@ -2,15 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import astuple
-from typing import get_args
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from flows.inspect.values import grid
-from flows.report.audit import KIND_NAMES, headline
-from trainer.job import LossName
+from flows.report.audit import KIND_NAMES, headline, in_config
 from xtoken_core.projection.audit import ProjectionAudit
 from xtoken_core.projection.audit.coverage import ClassCoverage
 from xtoken_core.projection.audit.findings import Findings, TextFindings
@@ -27,16 +25,10 @@ def audit_tables(name: str, audit: ProjectionAudit) -> Group:
     return Group(*parts, "", _numbers(audit.findings), _coverage(audit.findings))
 
 
-def losses_to_come(audit: ProjectionAudit) -> list[str]:
-    """Recommended losses that this version cannot train with; a page lasts longer than that, so it leaves them out."""
-    return [loss for loss in audit.recommendation.losses if loss not in get_args(LossName)]
-
-
 def _reasons(audit: ProjectionAudit) -> list[Text]:
     said = [f"- {reason}" for reason in audit.recommendation.reasons]
     said += [f"- Not {', '.join(one.losses)}: {one.reason}." for one in audit.recommendation.unsuitable]
-    missing = losses_to_come(audit)
-    return [Text(line) for line in [*said, *([f"- Not in this version yet: {', '.join(missing)}."] if missing else [])]]
+    return [Text(line) for line in (*said, f"- {in_config(audit)}")]
 
 
 def _flag(flag: Flag) -> Text:

@@ -4,15 +4,17 @@ import json
 from dataclasses import astuple, replace
 from io import StringIO
 from pydoc_data.topics import topics
+from typing import get_args
 
 import numpy as np
 import pytest
 from pages import Page
 from rich.console import Console
 
-from flows.report.audit import KIND_NAMES, audit_html, audit_json, headline, overlap_html
-from flows.report.audit_tables import audit_tables, losses_to_come
+from flows.report.audit import KIND_NAMES, audit_html, audit_json, headline, in_config, overlap_html
+from flows.report.audit_tables import audit_tables
 from flows.report.plots import heat_map, inline_svg, share_bars
+from trainer.loss_settings import LossName
 from xtoken_core.projection import build_projection
 from xtoken_core.projection.audit import (
     AlignedTexts,
@@ -151,13 +153,14 @@ def test_the_headline_is_the_recommendation(found: ProjectionAudit):
     assert headline(recommending(found, "direct_kl", calm=True, same=True)) == "One vocabulary: train with direct_kl."
 
 
-def test_losses_that_this_version_lacks_are_named(found: ProjectionAudit):
-    assert losses_to_come(recommending(found, "prefix_kl", "p_kl")) == []
-    future = recommending(found, "prefix_kl", "better_kl")
-    assert losses_to_come(future) == ["better_kl"]
-    assert "Not in this version yet: better_kl." in terminal(future)
-    assert "Not in this version yet" not in terminal(recommending(found, "prefix_kl"))
-    assert "this version" not in Page(audit_html(future)).text  # it is read after a later one is installed
+def test_the_keys_of_a_config_are_named_and_exist(found: ProjectionAudit):
+    for losses in (("prefix_kl",), ("prefix_kl", "alm"), ("direct_kl",)):
+        advice = recommending(found, *losses)
+        assert set(losses) <= set(get_args(LossName))
+        for told in (terminal(advice), Page(audit_html(advice)).text):
+            assert all(f"`loss: {loss}`" in " ".join(told.split()) for loss in losses)
+    assert "second entry of the same teacher" in in_config(recommending(found, "prefix_kl", "alm"))
+    assert "second entry" not in in_config(recommending(found, "prefix_kl"))
 
 
 def test_text_is_escaped(found: ProjectionAudit):

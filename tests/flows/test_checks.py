@@ -75,6 +75,20 @@ class TestPrepare:
         with pytest.raises(ModelError, match=f"has {POSITIONS} positions.* set teachers.0.max_length to at most"):
             run_checks(inputs.config(workspace, teachers=[inputs.teacher(max_length=POSITIONS + 1)]), PREPARE)
 
+    def test_direct_kl_of_another_tokenizer(self, inputs: FlowInputs, workspace: Path) -> None:
+        """Also for logits that are averaged, which are those of direct_kl."""
+        twin = {"name": "twin", "tokenizer": str(inputs.root / "student"), "loss": "direct_kl"}
+        run_checks(inputs.config(workspace, teachers=[twin]), PREPARE)
+        teachers = [twin, inputs.teacher(loss="direct_kl")]
+        averaged = {"cache": {"top_k": 0}, "training": {"combine": {"mode": "averaged_logits"}}}
+        for sections in ({}, averaged):
+            config = inputs.config(workspace, teachers=teachers, **sections)
+            with pytest.raises(
+                ConfigError, match=r"teachers\.1\.loss direct_kl .* tokenizer of llama, .*/student: use"
+            ):
+                run_checks(config, PREPARE)
+        assert not workspace.exists()
+
     def test_a_tokenizer_alone_sets_no_limit(self, inputs: FlowInputs, workspace: Path) -> None:
         alone = {"name": "t", "tokenizer": str(inputs.root / "teacher"), "max_length": POSITIONS + 1}
         run_checks(inputs.config(workspace, teachers=[alone]), PREPARE)

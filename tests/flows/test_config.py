@@ -9,6 +9,7 @@ from flows.config import ConfigError, RunConfig
 from flows.config_files import load_config
 from flows.corpus_config import SourceConfig
 from flows.trainings import training_settings
+from trainer.job import TrainingSettings
 
 SMALLEST = """
 student: {tokenizer: ./student}
@@ -212,7 +213,7 @@ class TestValues:
             ("teachers.0.name=../up", "teachers.0.name: String should match pattern .*, got '../up'"),
             ("teachers.0.tokenizer=null", "teachers.0: a `tokenizer` is needed, or a `model`"),
             ("teachers.0.weight=.nan", "teachers.0.weight: Input should be .*, got nan"),
-            ("teachers.0.loss=gold", "teachers.0.loss: Input should be 'prefix_kl' or 'p_kl', got 'gold'"),
+            ("teachers.0.loss=kl", "teachers.0.loss: Input should be 'prefix_kl', .* or 'h_kl', got 'kl'"),
             ("teachers.0.source=live", "teachers.0.source: Input should be 'cache', got 'live'"),
         ],
     )
@@ -237,6 +238,146 @@ class TestValues:
         assert "set `cache.top_k: 0`" in text
         assert "`loss: prefix_kl`" in text
         assert load_config(file, ["teachers.1.loss=p_kl", "cache.top_k=0"]).teachers[1].loss == "p_kl"
+
+    @pytest.mark.parametrize(
+        ("overrides", "message"),
+        [
+            # What a loss does not use.
+            (
+                "teachers.0.vocab_topk=5",
+                "teachers.0: vocab_topk is 5, but it is for p_kl and direct_kl, .* prefix_kl: remove",
+            ),
+            (
+                "teachers.0.uncommon_topk=5",
+                "uncommon_topk is 5, but it is for gold and h_kl, and the loss is prefix_kl",
+            ),
+            (
+                "teachers.0={name: a, model: m, loss: gold, common_weight: 0.5}",
+                "common_weight is 0.5, but it is for h_kl",
+            ),
+            (
+                "teachers.0.exact_chunks_only=true",
+                "exact_chunks_only is True, but it is for p_kl, .*prefix_kl: remove one",
+            ),
+            ("teachers.0={name: a, model: m, loss: h_kl, common_weight: 1.5}", "less than or equal to 1, got 1.5"),
+            (
+                "teachers.0={name: a, model: m, loss: p_kl, vocab_topk: 0}",
+                "vocab_topk: Input should be greater than 0, got 0",
+            ),
+            # Divergences.
+            (
+                "training.divergence={beta: 0.3}",
+                "divergence: divergence.beta is 0.3, but it is for kind jsd, .* forward: ",
+            ),
+            ("training.divergence={kind: jsd, beta: 1.0}", "divergence.beta: Input should be less than 1, got 1.0"),
+            ("training.divergence={kind: back}", "divergence.kind: Input should be 'forward', .*, got 'back'"),
+            # Ways to combine.
+            (
+                "training.combine={alpha: 2}",
+                "combine: combine.alpha is 2.0, but it is for weights_by, .* not set: remove",
+            ),
+            (
+                "training.combine={mode: select_teacher, weights_by: ce}",
+                "combine.weights_by is ce, .* mode sum.*: remove",
+            ),
+            (
+                "training.combine={mode: averaged_logits, normalize_by_vocabulary: true}",
+                "normalize_by_vocabulary is True, ",
+            ),
+            (
+                "training.combine={weights_by: ce}",
+                r"takes the place of the teachers' weights \[1.0, 0.5\]: remove them",
+            ),
+            ("training.combine={mode: select_teacher}", r"takes the place of the teachers' weights \[1.0, 0.5\]"),
+            ("training.combine={weights_by: luck}", "weights_by: Input should be 'ce', .*, got 'luck'"),
+            # Mixes with cross-entropy.
+            (
+                "training={dynamic_scaling: true, kd_weight: 0}",
+                "place of ce_weight 0.1 and kd_weight 0.0: remove it, or",
+            ),
+            (
+                "training={dynamic_scaling: true, ce_weight: 1}",
+                "place of ce_weight 1.0 and kd_weight 1.0: remove it, or",
+            ),
+        ],
+    )
+    def test_what_would_not_be_used_is_refused(self, file: Path, overrides: str, message: str) -> None:
+        text = problem(file, overrides)
+        assert text.startswith(f"{file} has 1 problem(s):\n  ")
+        assert re.search(message, text.splitlines()[1]), text
+
+    @pytest.mark.parametrize(
+        ("losses", "overrides", "message"),
+        [
+            (["prefix_kl"], ["training.combine.mode=select_teacher"], "several teachers, and there are 1: remove it"),
+            (["prefix_kl"], ["training.combine.weights_by=ce"], "several teachers, and there are 1: remove it"),
+            (
+                ["uld", "alm"],
+                ["training.divergence.kind=reverse"],
+                "divergence.kind reverse is not used by alm and uld",
+            ),
+            (["direct_kl", "prefix_kl"], ["training.combine.mode=averaged_logits", "cache.top_k=0"], "use mode sum"),
+            (
+                ["direct_kl", "direct_kl"],
+                ["training.combine.mode=averaged_logits"],
+                "cache.top_k is 64: .* or mode sum",
+            ),
+            (
+                ["direct_kl", "direct_kl"],
+                ["training.combine.mode=averaged_logits", "cache.top_k=0", "teachers.0.vocab_topk=9"],
+                r"vocab_topk are \[9, None\]: give all of them the same",
+            ),
+            (
+                ["direct_kl"],
+                ["teachers.0.vocab_topk=9"],
+                "vocab_topk 9 of direct_kl .* cache.top_k is 64: .* or remove it",
+            ),
+            (["p_kl"], [], "loss p_kl needs .* cache.top_k is 64: set `cache.top_k: 0`.* or `loss: prefix_kl`"),
+            (["gold"], [], "loss gold needs .* cache.top_k is 64: set `cache.top_k: 0`.* or `loss: prefix_kl`"),
+            (["h_kl"], [], "loss h_kl needs .* cache.top_k is 64: set `cache.top_k: 0`.* or `loss: prefix_kl`"),
+        ],
+    )
+    def test_what_these_losses_cannot_do_is_refused(
+        self, file: Path, losses: list[str], overrides: list[str], message: str
+    ) -> None:
+        teachers = [{"name": f"t{i}", "model": "m", "loss": loss} for i, loss in enumerate(losses)]
+        text = problem(written(file, teachers=teachers), *overrides)
+        assert re.search(message, text), text
+
+    @pytest.mark.parametrize(
+        ("losses", "overrides"),
+        [
+            (["direct_kl", "alm", "uld", "prefix_kl"], ["training.combine.weights_by=ce", "training.combine.alpha=3"]),
+            (["direct_kl", "direct_kl"], ["training.combine.mode=averaged_logits", "cache.top_k=0"]),
+            (["gold", "h_kl"], ["teachers.1.common_weight=0.5", "teachers.0.uncommon_topk=9", "cache.top_k=0"]),
+            (["p_kl"], ["teachers.0.exact_chunks_only=true", "teachers.0.vocab_topk=9", "cache.top_k=0"]),
+            (["alm", "prefix_kl"], ["training.divergence={kind: jsd, beta: 0.2}", "training.dynamic_scaling=true"]),
+        ],
+    )
+    def test_what_can_be_done(self, file: Path, losses: list[str], overrides: list[str]) -> None:
+        teachers = [{"name": f"t{i}", "model": "m", "loss": loss} for i, loss in enumerate(losses)]
+        config = load_config(written(file, teachers=teachers), [*overrides, "baseline.learning_rate=1"])
+        assert [teacher.loss for teacher in config.teachers] == losses
+
+    @pytest.mark.parametrize(
+        "override",
+        [
+            "training.combine={mode: select_teacher}",
+            "training.combine={normalize_by_vocabulary: true}",
+            "training.divergence={kind: jsd, beta: 0.2}",
+            "training.dynamic_scaling=true",
+            "training.temperature=2",
+        ],
+    )
+    def test_cross_entropy_alone_forgets_what_is_said_of_teachers(self, file: Path, override: str) -> None:
+        """Its job is checked again where it is read."""
+        teachers = [{"name": name, "model": "m"} for name in ("a", "b")]
+        config = load_config(written(file, teachers=teachers), [override, "baseline.learning_rate=1"])
+        plain = load_config(written(file, teachers=teachers), ["baseline.learning_rate=1"])
+        alone = training_settings(config)["ce"]
+        assert alone == training_settings(plain)["ce"]
+        assert TrainingSettings.model_validate_json(alone.model_dump_json()) == alone
+        assert training_settings(config)["distilled"] != training_settings(plain)["distilled"]
 
     def test_learning_a_projection_needs_a_teacher_with_one(self, file: Path) -> None:
         rate, p_kl = "training.projection_learning_rate=0.1", ("teachers.1.loss=p_kl", "cache.top_k=0")

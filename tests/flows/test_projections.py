@@ -104,7 +104,7 @@ class TestTeachersOfTheStudentsTokens:
 
     def test_nothing_to_project_is_said(self, inputs: FlowInputs, same: dict[str, Any], tmp_path: Path) -> None:
         config = inputs.config(tmp_path, teachers=[same])
-        with pytest.raises(ConfigError, match=r"every teacher has the student's tokens.* use a loss that compares"):
+        with pytest.raises(ConfigError, match=r"every teacher has the student's tokens.* use `loss: direct_kl`"):
             build_projection(config)
         assert build_projections(config, None).by_teacher == {}  # for a run that trains without any
 

@@ -19,10 +19,13 @@ from trainer.errors import DataError
 from trainer.job import TeacherInputs
 from trainer.opened import open_job
 from trainer.order import Mixture, windows_of_step
-from trainer.terms import PKLTerm, PrefixPlan, PrefixTerm
+from trainer.terms import Ready, TermPlan
+from trainer.terms.builders import ReadyPKL
+from trainer.terms.plan import Whole
 from trainer.windows import WindowSet
 from xtoken_core.align import prefix_boundaries
-from xtoken_core.losses import PrefixCells
+from xtoken_core.losses.fast.prefix_kl import PrefixKL
+from xtoken_core.losses.prefix_cells import PrefixCells
 from xtoken_core.ragged import Ragged
 
 Builder = Callable[..., BatchBuilder]
@@ -48,7 +51,6 @@ def test_predictions_follow_the_mask() -> None:
     found = predictions_of(ids, mask)
     assert found.token.tolist() == [1, 4, 6]
     assert found.targets.tolist() == [9, 6, 2]
-    assert found.tokens == 8
     assert found.index(np.array([6, 1])).tolist() == [2, 0]
 
 
@@ -61,7 +63,7 @@ def test_workers_and_micro_batches_share_the_windows_of_a_step(builder: Builder,
     rows = [row[: int(length)] for part in parts for row, length in zip(*_rows(part), strict=True)]
     assert sorted(row.tolist() for row in rows) == sorted(row.tolist() for row in ids)
     assert sum(part.tokens for part in parts) == len(ids.values)
-    assert sum(part.counts[0] for part in parts) == len(ids.values) - 8
+    assert sum(part.predictions for part in parts) == len(ids.values) - 8
     assert all(len(batch.rows.ids) <= 3 for part in parts for batch in part.plans)
 
 
@@ -72,7 +74,7 @@ def test_packed_rows_hold_the_windows_of_a_step_and_are_no_longer(builder: Build
     expected = [plain.step(5, rank, workers) for rank in range(workers)]
     for part, whole in zip(parts, expected, strict=True):
         assert part.tokens == whole.tokens
-        assert part.counts.tolist() == whole.counts.tolist()
+        assert part.predictions == whole.predictions
         assert _windows_of(part) == _windows_of(whole)
         longest = whole.plans[0].rows.ids.shape[1]
         assert all(plan.rows.ids.shape[0] <= 2 and plan.rows.ids.shape[1] <= longest for plan in part.plans)
@@ -103,29 +105,34 @@ def _rows(step: StepBatch) -> tuple[list[torch.Tensor], list[int]]:
 def test_a_prefix_term_is_what_one_window_at_a_time_gives(tiny: TinyWorkspace, builder: Builder) -> None:
     batches = builder(tiny.prefix_kl_teacher())
     together = plan_of(batches, batches.windows).terms[0]
-    assert isinstance(together, PrefixPlan)
+    assert isinstance(together, TermPlan)
     single = [plan_of(batches, batches.windows.take(np.array([i]))).terms[0] for i in range(len(batches.windows))]
-    found = [plan for plan in single if isinstance(plan, PrefixPlan)]
+    found = [plan for plan in single if plan is not None]
     assert 0 < len(found) < len(single)  # some windows are too long for the teacher
     assert together.count == sum(plan.count for plan in found)
-    masses = torch.cat([plan.term().cells.teacher_logmass for plan in found])
-    assert torch.equal(together.term().cells.teacher_logmass, masses)
+    masses = torch.cat([prefix_kl_of(plan.ready()).cells.teacher_logmass for plan in found])
+    assert torch.equal(prefix_kl_of(together.ready()).cells.teacher_logmass, masses)
+
+
+def prefix_kl_of(ready: Ready | None) -> PrefixKL:
+    assert isinstance(ready, Whole)
+    assert isinstance(ready.loss, PrefixKL)
+    return ready.loss
 
 
 def test_a_prefix_term_stands_where_both_have_read_the_same(tiny: TinyWorkspace, builder: Builder) -> None:
     batches = builder(tiny.prefix_kl_teacher())
     window = batches.windows.take(np.array([0]))
     batch = plan_of(batches, window).complete()
-    term = batch.terms[0]
-    assert isinstance(term, PrefixTerm)
-    teacher = batches.teachers[0][0]
+    term = prefix_kl_of(batch.terms[0])
+    teacher = batches.planners[0].teacher
     rows = teacher.read(window, *batches.student.tokens(window))
     assert rows is not None
     found = prefix_boundaries(rows.alignment, rows.loss_mask, dummy_prefix=False)
-    assert batch.rows.position[term.which].tolist() == found.student_position.tolist()
+    assert batch.rows.position[term.positions.row].tolist() == found.student_position.tolist()
     cells = PrefixCells.between(tiny.student.vocabulary, tiny.teacher.vocabulary)
     records = teacher.records(rows, found.row, found.teacher_position)
-    assert torch.equal(term.cells.student_cell, cells.of(records).student_cell)
+    assert torch.equal(term.cells.cell_map(), cells.of(records).cell_map())
     teacher_ids = from_list_column(tiny.alignments.table(0)["teacher_ids"]).row(int(window.rows[0]))
     for student_position, teacher_position in zip(found.student_position, found.teacher_position, strict=True):
         ours, theirs = batch.rows.ids[0, : student_position + 1].tolist(), teacher_ids[: teacher_position + 1].tolist()
@@ -136,7 +143,7 @@ def test_a_prefix_term_stands_where_both_have_read_the_same(tiny: TinyWorkspace,
 def test_p_kl_gets_the_teachers_own_logits(tiny: TinyWorkspace, builder: Builder) -> None:
     batches = builder(tiny.p_kl_teacher())
     term = plan_of(batches, batches.windows).complete().terms[0]
-    assert isinstance(term, PKLTerm)
+    assert isinstance(term, ReadyPKL)
     expected, is_read = [], []
     for shard, place in zip(batches.windows.shards, batches.windows.rows, strict=True):
         ids = torch.from_numpy(from_list_column(tiny.alignments.table(shard)["teacher_ids"]).row(int(place)).copy())
@@ -144,25 +151,27 @@ def test_p_kl_gets_the_teachers_own_logits(tiny: TinyWorkspace, builder: Builder
         if is_read[-1]:
             expected.append(tiny.teacher_model(ids[None].long()).logits[0])
     assert 2 <= len(expected) < len(batches.windows)
-    torch.testing.assert_close(term.inputs.teacher_logits[0], torch.cat(expected), rtol=1e-4, atol=1e-4)
-    has_chunks = [(part >= 0).any() for part in term.inputs.student_chunk[0].split(batches.windows.lengths.tolist())]
-    assert has_chunks == is_read
+    torch.testing.assert_close(term.teacher_logits, torch.cat(expected), rtol=1e-4, atol=1e-4)
+    predictions = batches.windows.lengths - 1  # the mask of these texts has every token
+    window = np.repeat(np.arange(len(predictions)), predictions)
+    assert np.unique(window[term.table.student.row_here]).tolist() == np.flatnonzero(is_read).tolist()
 
 
 def test_p_kl_chunks_are_those_of_the_alignment(tiny: TinyWorkspace, builder: Builder) -> None:
     batches = builder(tiny.p_kl_teacher())
     plan = plan_of(batches, batches.windows.take(np.array([1])))
     term = plan.complete().terms[0]
-    assert isinstance(term, PKLTerm)
+    assert isinstance(term, ReadyPKL)
     row = tiny.alignments.table(0).slice(int(batches.windows.rows[1]), 1).to_pylist()[0]
-    for side, found in (("student", term.inputs.student_chunk[0]), ("teacher", term.inputs.teacher_chunk[0])):
+    for side, found in (("student", term.table.student), ("teacher", term.table.teacher)):
         start, expected = row[f"{side}_chunk_start0"], []
         for chunk, end in enumerate(row[f"{side}_chunk_ends"]):
             expected += [chunk] * (end - start)
             start = end
         assert row[f"{side}_chunk_start0"] == 0
-        assert found.tolist() == [-1, *expected[1:]]  # nothing predicts the first token
-    assert term.inputs.pair_valid.all()
+        assert found.row.tolist() == list(range(len(expected) - 1))  # nothing predicts the first token, BOS alone
+        assert (1 + found.chunk).tolist() == expected[1:]
+    assert term.table.counted.all()
     assert plan.terms[0].count == row["n_chunks"] - 1  # nothing predicts the first chunk, which is BOS alone
 
 
@@ -180,7 +189,7 @@ def test_ahead_gives_the_batches_in_order_and_their_errors() -> None:
         built.append(step)
         if step == 3:
             raise DataError("no batch")
-        return StepBatch((), np.array([float(step)]), step)
+        return StepBatch((), step)
 
     ahead = Ahead(build, last_step=4)
     assert [ahead.get(1).tokens, ahead.get(2).tokens] == [1, 2]
@@ -197,7 +206,7 @@ def test_column_scores_are_the_largest_of_all_micro_batches(tiny: TinyWorkspace,
     assert len(parts.plans) == 4
     assert torch.equal(whole.column_scores(0, 600), parts.column_scores(0, 600))
     (plan,) = whole.plans
-    assert plan.terms[0].count == sum(plan.terms[0].count for plan in parts.plans)
+    assert plan.terms[0].count == sum(plan.count for plan in parts.terms(0))
 
 
 @pytest.mark.parametrize("teacher", ["prefix_kl_teacher", "p_kl_teacher"])
@@ -217,7 +226,7 @@ def test_micro_batches_are_completed_one_ahead_and_also_that_of_the_next_step() 
     completed: list[int] = []
 
     def build(step: int) -> StepBatch:
-        return StepBatch(tuple(FakePlan(10 * step + i, completed) for i in range(3)), np.ones(1), 0)
+        return StepBatch(tuple(FakePlan(10 * step + i, completed) for i in range(3)), 0)
 
     ahead = Ahead(build, last_step=2)
     for step, waiting in ((1, [11, 12, 20]), (2, [21, 22, None])):

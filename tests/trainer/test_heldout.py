@@ -6,8 +6,11 @@ from tiny_workspace import TinyWorkspace
 
 from trainer.group import Group
 from trainer.heldout import HeldoutScore
-from trainer.model import Student, make_student
+from trainer.model import LossRequest, Student, make_student
 from trainer.opened import open_job
+from trainer.rows import Rows
+from xtoken_core.losses.fast.blocks import Computed, compute
+from xtoken_core.losses.fast.student import Logits
 
 
 def test_the_score_is_nats_by_bytes_window_by_window(tiny: TinyWorkspace, alone: Group) -> None:
@@ -28,7 +31,11 @@ def test_the_score_is_nats_by_bytes_window_by_window(tiny: TinyWorkspace, alone:
 
 def test_a_uniform_student_needs_log2_of_its_vocabulary_per_token(tiny: TinyWorkspace, alone: Group) -> None:
     heldout = open_job(tiny.job("unused")).heldout
-    score = heldout.score(lambda ids, row, position: torch.zeros(len(row), 400), alone)
+
+    def uniform(rows: Rows, targets: torch.Tensor, request: LossRequest) -> Computed:
+        return compute(Logits(torch.zeros(len(targets), 400), targets), request.terms, request.factors)
+
+    score = heldout.score(uniform, alone)
     tokens = int(heldout.windows.lengths.sum()) - len(heldout.windows)
     assert score.bits_per_byte == pytest.approx(tokens * math.log2(400) / score.predicted_bytes)
 

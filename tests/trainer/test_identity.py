@@ -37,6 +37,19 @@ def test_a_run_may_be_older_than_a_setting(job: TrainJob) -> None:
         claim(with_settings(job, projection_learning_rate=0.1))
 
 
+def test_an_option_of_a_loss_is_a_part_of_the_run(job: TrainJob, tiny: TinyWorkspace) -> None:
+    """And a run that is older than options was done without any."""
+    claim(job)
+    path = job.run_folder / "run.json"
+    content = json.loads(path.read_bytes())
+    del content["identity"]["teachers"]["0"]["options"]
+    path.write_text(json.dumps(content))
+    claim(job)
+    few = tiny.prefix_kl_teacher(loss="p_kl", vocab_topk=5)
+    with pytest.raises(RunConflictError, match=r"teachers\.0\.options.* 5"):
+        claim(job.model_copy(update={"teachers": (few,)}))
+
+
 def with_settings(job: TrainJob, **changes: Any) -> TrainJob:
     return job.model_copy(update={"settings": job.settings.model_copy(update=changes)})
 

@@ -9,15 +9,13 @@ import pytest
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from tiny_runs import KilledError, curve
+from tiny_runs import KilledError, curve, with_dropout
 from tiny_workspace import TinyWorkspace
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     BloomConfig,
     BloomForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
 )
 
 from storage.errors import StorageError
@@ -33,21 +31,6 @@ from trainer.run_files import checkpoint_folder, checkpoint_steps
 from trainer.state import newest_state, sound_state
 
 RunAlone = Callable[[TrainJob], list[Metrics]]
-
-
-def with_dropout(job: TrainJob, folder: Path) -> TrainJob:
-    """The job with a student from a folder whose training draws random numbers."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=400,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        attention_dropout=0.2,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return job.model_copy(update={"student": job.student.model_copy(update={"model": folder})})
 
 
 def test_a_packed_and_weighted_run_that_was_killed_goes_on_to_the_same_numbers(

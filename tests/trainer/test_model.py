@@ -9,6 +9,7 @@ from transformers import LlamaForCausalLM, PreTrainedModel
 
 from trainer.job import StudentInputs
 from trainer.model import Student, embedding_rows, first_ids, make_student
+from trainer.rows import Rows
 from trainer.windows import StudentWindows
 from xtoken_core.models import ModelError
 
@@ -64,7 +65,7 @@ def test_logits_of_chosen_places_are_those_of_the_plain_model(tiny: TinyWorkspac
     ids = torch.randint(0, 400, (3, 9), generator=torch.Generator().manual_seed(0))
     expected = model(ids).logits
     row, position = torch.tensor([2, 0, 0, 1]), torch.tensor([8, 0, 7, 3])
-    found = Student(model, tiny.student.vocabulary.size)(ids, row, position)
+    found = Student(model, tiny.student.vocabulary.size).logits(Rows(ids, row, position, None))
     torch.testing.assert_close(found, expected[row, position])
 
 
@@ -73,14 +74,15 @@ def test_padding_does_not_change_what_stands_before_it(tiny: TinyWorkspace, mode
     padded = torch.cat([ids, torch.zeros(1, 5, dtype=torch.int64)], dim=1)
     student = Student(model, tiny.student.vocabulary.size)
     places = torch.zeros(6, dtype=torch.int64), torch.arange(6)
-    torch.testing.assert_close(student(padded, *places), student(ids, *places))
+    long, short = (student.logits(Rows(one, *places, None)) for one in (padded, ids))
+    torch.testing.assert_close(long, short)
 
 
 def test_a_padded_head_is_cut(tmp_path: Path, inputs: StudentInputs, student: Open, model: LlamaForCausalLM) -> None:
     model.resize_token_embeddings(448, mean_resizing=False)
     opened = student(saved(model, tmp_path, inputs))
     one = torch.zeros(1, dtype=torch.int64)
-    assert Student(opened, 400)(one[None], one, one).shape == (1, 400)
+    assert Student(opened, 400).logits(Rows(one[None], one, one, None)).shape == (1, 400)
 
 
 def test_a_student_that_is_too_small_is_refused(

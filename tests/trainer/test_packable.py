@@ -70,7 +70,7 @@ def test_a_packed_row_gives_the_logits_of_the_windows_alone(name: str, attention
     everything = torch.arange(len(windows.values))
     rows = lay_out(windows, np.array([0, 0, 0, 0, 1, 1]), everything)
     student = Student(model, VOCABULARY)
-    packed = student(rows.ids, rows.row, rows.position, rows.position_ids)
+    packed = student.logits(rows)
     alone = torch.cat([model(torch.from_numpy(window)[None]).logits[0] for window in windows])
     torch.testing.assert_close(packed, alone, rtol=1e-5, atol=1e-5)
 

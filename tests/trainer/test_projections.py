@@ -9,7 +9,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
-from tiny_runs import FORGET, KilledError, curve, only_micro_batch, stepper_of, with_rows
+from tiny_runs import FORGET, KilledError, chunks_of, curve, only_micro_batch, stepper_of, with_rows
 from tiny_workspace import ENTRIES, TinyWorkspace, write_wide_projection
 
 from storage.projections import TENSORS, load_projection
@@ -20,7 +20,10 @@ from trainer.loggers import scalars
 from trainer.metrics import Metrics
 from trainer.run_files import checkpoint_folder
 from trainer.stepper import Stepper
-from xtoken_core.losses import PKLInputs, PKLSettings, p_kl
+from xtoken_core.losses.columns import column_maxima, likeliest
+from xtoken_core.losses.common import ProjectionTensors
+from xtoken_core.losses.reference import p_kl
+from xtoken_core.losses.settings import KLSettings
 from xtoken_core.projection import Projection
 
 RunAlone = Callable[[TrainJob], list[Metrics]]
@@ -60,13 +63,13 @@ def begun(tiny: TinyWorkspace, alone: Group) -> Iterator[Callable[..., tuple[Ste
 def plain_gradient(stepper: Stepper, batch: MicroBatch, weight: float) -> dict[str, torch.Tensor]:
     """By autograd of the mean of p_kl over the chunks of the whole batch."""
     for projection in stepper.projections.children():
-        (term,) = batch.terms
-        rows = batch.rows
-        logits = stepper.student(rows.ids, rows.row, rows.position, rows.position_ids).detach()
-        flat = torch.zeros(1, batch.predictions.tokens, logits.shape[1])
-        flat[0, batch.predictions.token] = logits
-        changes = {"student_logits": flat, "projection_weights": projection.learnable()}
-        loss = p_kl(PKLInputs(**vars(term.inputs) | changes), PKLSettings()).loss.mean
+        (ready,) = batch.terms
+        logits = stepper.student.logits(batch.rows).detach()
+        teacher = projection.teacher
+        columns = likeliest(column_maxima(ready.teacher_logits, teacher.vocabulary.size), teacher.vocabulary.size)
+        built = teacher.projection_tensors(logits.shape[1])
+        weights = ProjectionTensors(built.indices, projection.learnable())
+        loss = p_kl(logits, ready.teacher_logits, chunks_of(ready.table), weights, columns, KLSettings()).loss.mean
         (weight * loss).backward()
     return {name: parameter.grad for name, parameter in stepper.projections.named_parameters()}
 
@@ -213,7 +216,7 @@ def test_a_learnt_projection_can_be_used_again(
     stepper, _ = stepper_of(again.model_copy(update={"student": student}), alone)
     outcome = stepper.optimize(5, stepper.prepare(5))
     stepper.close()
-    assert outcome.kd[0] == pytest.approx(records[5].kd["tiny"], rel=1e-5)
+    assert outcome.measured.means()[1] == pytest.approx(records[5].kd["tiny"], rel=1e-5)
 
 
 @pytest.mark.parametrize("killed_at", [1, 5, 6])

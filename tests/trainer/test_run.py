@@ -177,10 +177,10 @@ def test_a_gpu_out_of_memory_is_one_clear_error(tiny: TinyWorkspace, monkeypatch
 
         optimize = Stepper.optimize
 
-        def fail(self: Stepper, step: int, prepared: Any) -> Any:
+        def fail(self: Stepper, step: int, prepared: Any, norms: bool) -> Any:
             if step == 2 and self._group.rank == 1:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 GiB.")
-            return optimize(self, step, prepared)
+            return optimize(self, step, prepared, norms)
 
         Stepper.optimize = fail  # type: ignore[method-assign]
         train_worker(config)

@@ -5,58 +5,14 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_runs import FORGET, only_micro_batch, stepper_of, with_rows
+from plain_losses import plain_loss
+from tiny_runs import FORGET, flat_gradient, gradient_of, only_micro_batch, outcome_of, recorded, stepper_of, with_rows
 from tiny_workspace import TinyWorkspace
 
 from storage.records import StoredRecords
-from trainer.batches import MicroBatch
-from trainer.errors import DivergedError
+from trainer.errors import DataError, DivergedError
 from trainer.group import Group
-from trainer.job import TeacherInputs, TrainJob
-from trainer.stepper import StepOutcome
-from trainer.terms import PKLTerm, PrefixTerm
-from xtoken_core.losses import PKLInputs, PKLSettings, p_kl, prefix_kl
-
-
-def gradient_of(job: TrainJob, alone: Group) -> tuple[torch.Tensor, float]:
-    """The gradient of the loss of step 1, flat, and the loss."""
-    gradient, outcome = outcome_of(job, alone)
-    return gradient, outcome.loss
-
-
-def outcome_of(job: TrainJob, alone: Group) -> tuple[torch.Tensor, StepOutcome]:
-    """The gradient of step 1, flat, and what is recorded of the step."""
-    stepper, _ = stepper_of(job, alone)
-    kept: list[torch.Tensor] = []
-    stepper.optimizer.register_step_pre_hook(lambda *_: kept.append(flat_gradient(stepper.model)))
-    outcome = stepper.optimize(1, stepper.prepare(1))
-    stepper.close()
-    return kept[0], outcome
-
-
-def recorded(outcome: StepOutcome) -> list[float]:
-    return [outcome.loss, outcome.ce, outcome.grad_norm, *outcome.kd]
-
-
-def flat_gradient(model: torch.nn.Module) -> torch.Tensor:
-    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
-
-
-def plain_loss(logits: torch.Tensor, batch: MicroBatch, kd_weights: list[float], ce_weight: float) -> torch.Tensor:
-    """The loss of one batch from plain logits [B, S, V]: means over predictions, boundaries and chunks."""
-    rows = batch.rows
-    log_probs = logits.log_softmax(dim=-1)
-    loss = -ce_weight * log_probs[rows.row, rows.position, batch.predictions.targets].mean()
-    for weight, term in zip(kd_weights, batch.terms, strict=True):
-        if isinstance(term, PrefixTerm):
-            row, position = rows.row[term.which], rows.position[term.which]
-            loss = loss + weight * prefix_kl(logits[row, position], term.cells).mean()
-        elif isinstance(term, PKLTerm):
-            flat = torch.zeros(1, batch.predictions.tokens, logits.shape[2])
-            flat[0, batch.predictions.token] = logits[rows.row, rows.position]
-            inputs = PKLInputs(**vars(term.inputs) | {"student_logits": flat})
-            loss = loss + weight * p_kl(inputs, PKLSettings(vocab_topk=8192)).loss.mean
-    return loss
+from trainer.job import TeacherInputs
 
 
 def teachers_of(tiny: TinyWorkspace, names: str) -> list[TeacherInputs]:
@@ -71,7 +27,8 @@ def test_the_gradient_is_that_of_the_plain_loss(tiny: TinyWorkspace, alone: Grou
     found, loss = gradient_of(job, alone)
     stepper, opened = stepper_of(job, alone)
     batch = only_micro_batch(opened)
-    expected = plain_loss(stepper.model(batch.rows.ids).logits, batch, [2.0 * t.weight for t in teachers], 0.3)
+    logits, weights = stepper.model(batch.rows.ids).logits, [2.0 * teacher.weight for teacher in teachers]
+    expected = plain_loss(logits, batch, opened.teachers, weights, job.settings)
     expected.backward()
     assert loss == pytest.approx(expected.item(), rel=1e-5)
     torch.testing.assert_close(found, flat_gradient(stepper.model), rtol=1e-3, atol=1e-6)
@@ -83,7 +40,7 @@ def test_p_kl_gives_an_id_without_a_row_no_probability(tmp_path: Path, tiny: Tin
     stepper, opened = stepper_of(job, alone)
     batch = only_micro_batch(opened)
     logits = torch.nn.functional.pad(stepper.model(batch.rows.ids).logits, (0, 1), value=-1e4)
-    assert loss == pytest.approx(plain_loss(logits, batch, [0.5], 0.3).item(), rel=1e-5)
+    assert loss == pytest.approx(plain_loss(logits, batch, opened.teachers, [0.5], job.settings).item(), rel=1e-5)
 
 
 def test_prefix_kl_has_no_cell_for_an_id_without_a_row(tmp_path: Path, tiny: TinyWorkspace, alone: Group) -> None:
@@ -119,8 +76,9 @@ def test_the_loss_is_the_weighted_sum_of_its_recorded_terms(tiny: TinyWorkspace,
     stepper, _ = stepper_of(job, alone)
     outcome = stepper.optimize(1, stepper.prepare(1))
     stepper.close()
-    assert all(value > 0 for value in outcome.kd)
-    assert outcome.loss == pytest.approx(0.3 * outcome.ce + 2.0 * (0.5 * outcome.kd[0] + 1.5 * outcome.kd[1]))
+    ce, prefix, p = outcome.measured.means()
+    assert min(ce, prefix, p) > 0
+    assert outcome.loss == pytest.approx(0.3 * ce + 2.0 * (0.5 * prefix + 1.5 * p))
 
 
 @pytest.mark.parametrize("settings", [{}, {"temperature": 3.0}])
@@ -132,8 +90,8 @@ def test_the_temperature_reaches_the_teachers_terms_only(
     hot, cold = stepper.optimize(1, stepper.prepare(1)), plain.optimize(1, plain.prepare(1))
     stepper.close()
     plain.close()
-    assert hot.ce == cold.ce
-    assert (hot.kd == cold.kd) == (not settings)
+    same = hot.measured.means() == cold.measured.means()
+    assert same.tolist() == [True] + 2 * [not settings]
 
 
 def test_a_loss_that_is_not_a_number_ends_the_run_before_it_spoils_the_student(
@@ -147,3 +105,11 @@ def test_a_loss_that_is_not_a_number_ends_the_run_before_it_spoils_the_student(
         stepper.optimize(1, stepper.prepare(1))
     stepper.close()
     assert torch.equal(weights.nan_to_num(), before.nan_to_num())
+
+
+def test_direct_kl_is_refused_for_a_student_without_a_row_for_each_token(
+    tmp_path: Path, tiny: TinyWorkspace, alone: Group
+) -> None:
+    job = with_rows(tiny.job("unused", [tiny.direct_kl_teacher()]), 399, tmp_path)
+    with pytest.raises(DataError, match=r"compares 400 tokens, .* has rows for 399: resize"):
+        stepper_of(job, alone)

@@ -14,7 +14,6 @@ from storage.errors import ArtifactError
 from trainer.errors import DataError
 from trainer.opened import open_job
 from trainer.teachers import TeacherData, TeacherRows
-from trainer.terms import NO_TERM
 from trainer.windows import StudentWindows
 
 
@@ -93,7 +92,7 @@ def test_a_source_that_a_teacher_does_not_teach_adds_nothing_to_its_term(
     assert found.terms[0].count == alone.terms[0].count > 0
     assert len(found.predictions.targets) == opened.windows.lengths.sum() - len(opened.windows)
     untaught = opened.windows.take(~is_taught)
-    assert opened.batches(student_rows=400).plan(untaught, np.arange(len(untaught))).terms == (NO_TERM,)
+    assert opened.batches(student_rows=400).plan(untaught, np.arange(len(untaught))).terms == (None,)
 
 
 def silent(tiny: TinyWorkspace, shard: int) -> pa.Table:
