@@ -7,7 +7,6 @@ the windows in memory, and the same threads.
 
 import hashlib
 import json
-import multiprocessing
 import os
 import resource
 import shutil
@@ -15,7 +14,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from itertools import count
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import machine
+from benchmarks.processes import in_a_process
 from flows.config import RunConfig
 
 _SUFFIXES = (".py", ".pyi", ".md", ".rst", ".txt", ".h")
@@ -106,19 +106,10 @@ def _measure(folder: Path, tokenizers: list[str], encoder: str) -> dict[str, Any
             "prepare": {"encoder": encoder},
         }
     )
-    prepared = _in_a_process(_prepare, config)
-    alone = _in_a_process(_tokenize, config)
+    prepared = in_a_process(_prepare, config)
+    alone = in_a_process(_tokenize, config)
     total = sum(prepared["stages"][stage] for stage in _MEASURED)
     return {"prepare_s": round(total, 2), "tokenizations_s": alone, "ratio": round(alone / total, 3), **prepared}
-
-
-def _in_a_process(function: Callable[[RunConfig], Any], config: RunConfig) -> Any:
-    pool = multiprocessing.get_context("spawn").Pool(1)
-    try:
-        return pool.apply(function, (config,))
-    finally:
-        pool.close()  # and not terminated: the process stops its Prefect server when it ends
-        pool.join()
 
 
 def _prepare(config: RunConfig) -> dict[str, Any]:

@@ -7,5 +7,9 @@ from typing import Any
 
 def in_a_process(function: Callable[..., Any], *arguments: Any) -> Any:
     """What `function`, of a module, returns for `arguments` in a fresh process."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+    pool = multiprocessing.get_context("spawn").Pool(1)
+    try:
         return pool.apply(function, arguments)
+    finally:
+        pool.close()  # and not terminated: a process that has a Prefect server stops it when it ends
+        pool.join()

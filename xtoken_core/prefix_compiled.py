@@ -107,10 +107,7 @@ def cell_segments(
             teacher_mass[row, cell] += masses[row, slot]
         opened = atoms[cells]
         count = _cut(start[opened], end[opened], cells, segment_end[row], segment_cell[row])
-        if np.any(segment_cell[row, :count] == k):
-            teacher_mass[row, k] += masses[row, k]
-        else:
-            teacher_mass[row, k] = 0.0
+        _close_rest(segment_cell[row, :count], masses[row, k], teacher_mass[row])
         cell_of_atom[opened] = -1
         most = max(most, count)
     return teacher_mass, segment_end[:, :most].copy(), segment_cell[:, :most].copy()
@@ -148,6 +145,13 @@ def _close(place: int, cell: int, count: int, segment_end: np.ndarray, segment_c
         return count
     segment_end[count], segment_cell[count] = place, cell
     return count + 1
+
+
+@njit(nogil=True, cache=True)
+def _close_rest(segment_cell: np.ndarray, rest: float, teacher_mass: np.ndarray) -> None:
+    """Adds the record's rest to the last cell, or empties that cell where none of the segments is its."""
+    last = len(teacher_mass) - 1
+    teacher_mass[last] = teacher_mass[last] + rest if np.any(segment_cell == last) else 0.0
 
 
 @njit(nogil=True, cache=True)
@@ -203,10 +207,7 @@ def remainder_segments(
             teacher_mass[row, cell_of_atom[token] if token >= 0 else columns] += masses[row, slot]
         opened = atoms[cells]
         count = _cut(start[opened], end[opened], cells, segment_end[row], segment_cell[row])
-        if np.any(segment_cell[row, :count] == columns):
-            teacher_mass[row, columns] += masses[row, columns]
-        else:
-            teacher_mass[row, columns] = 0.0
+        _close_rest(segment_cell[row, :count], masses[row, columns], teacher_mass[row])
         cell_of_atom[opened] = -1
         most = max(most, count)
     return teacher_mass, segment_end[:, :most].copy(), segment_cell[:, :most].copy()

@@ -27,8 +27,8 @@ class Boundaries:
     teacher_position: np.ndarray
 
 
-class _Columns(NamedTuple):
-    """The parts of an alignment that are read here, for compiled code."""
+class Columns(NamedTuple):
+    """The parts of an alignment that say where its chunks are, for compiled code."""
 
     student_start: np.ndarray  # int32 [rows]
     teacher_start: np.ndarray
@@ -50,7 +50,14 @@ def prefix_boundaries(batch: AlignmentBatch, loss_mask: Ragged, dummy_prefix: bo
     Raises ValueError where `loss_mask` does not have one value per student token.
     """
     require_mask(batch, loss_mask)
-    columns = _Columns(
+    mask = np.array(loss_mask.values, dtype=np.bool_)
+    found = _find(columns_of(batch), mask, np.array(loss_mask.offsets), dummy_prefix)
+    return Boundaries(found[0].copy(), found[1].copy(), found[2].copy())
+
+
+def columns_of(batch: AlignmentBatch) -> Columns:
+    """Copies, because compiled code is made anew for read-only arrays."""
+    return Columns(
         np.array(batch.student_chunk_start0),
         np.array(batch.teacher_chunk_start0),
         np.array(batch.student_chunk_ends.offsets),
@@ -60,9 +67,6 @@ def prefix_boundaries(batch: AlignmentBatch, loss_mask: Ragged, dummy_prefix: bo
         np.array(batch.chunk_kind.values == ChunkKind.TEXT),
         np.array(batch.chunk_kind.values == ChunkKind.TEMPLATE),
     )
-    mask = np.array(loss_mask.values, dtype=np.bool_)
-    found = _find(columns, mask, np.array(loss_mask.offsets), dummy_prefix)
-    return Boundaries(found[0].copy(), found[1].copy(), found[2].copy())
 
 
 def require_mask(batch: AlignmentBatch, loss_mask: Ragged) -> None:
@@ -83,7 +87,7 @@ def require_mask(batch: AlignmentBatch, loss_mask: Ragged) -> None:
 
 
 @njit(nogil=True, cache=True)
-def _find(columns: _Columns, mask: np.ndarray, mask_offsets: np.ndarray, dummy_prefix: bool) -> np.ndarray:
+def _find(columns: Columns, mask: np.ndarray, mask_offsets: np.ndarray, dummy_prefix: bool) -> np.ndarray:
     """Row, student position and teacher position, int32 [3, boundaries]."""
     found = np.empty((3, len(columns.exact)), dtype=np.int32)
     n = 0

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from xtoken_core.align.boundaries import require_mask
-from xtoken_core.align.chunks import AlignmentBatch, ChunkKind
+from xtoken_core.align.boundaries import Columns, columns_of, require_mask
+from xtoken_core.align.chunks import AlignmentBatch
 from xtoken_core.ragged import Ragged
 
 
@@ -30,21 +30,11 @@ class Places:
     read: np.ndarray
 
 
-class _Sides(NamedTuple):
-    """An alignment, for compiled code; as in `AlignmentBatch`, `student_bytes` and `teacher_bytes` by token."""
+class _Rows(NamedTuple):
+    """A `Ragged` for compiled code."""
 
-    student_start: np.ndarray
-    teacher_start: np.ndarray
+    values: np.ndarray
     offsets: np.ndarray
-    student_ends: np.ndarray
-    teacher_ends: np.ndarray
-    exact: np.ndarray
-    is_text: np.ndarray
-    is_template: np.ndarray
-    student_bytes: np.ndarray
-    student_offsets: np.ndarray
-    teacher_bytes: np.ndarray
-    teacher_offsets: np.ndarray
 
 
 def prefix_places(
@@ -58,50 +48,38 @@ def prefix_places(
     Raises ValueError where `loss_mask` does not have one value per student token.
     """
     require_mask(batch, loss_mask)
-    sides = _Sides(
-        np.array(batch.student_chunk_start0),
-        np.array(batch.teacher_chunk_start0),
-        np.array(batch.student_chunk_ends.offsets),
-        np.array(batch.student_chunk_ends.values),
-        np.array(batch.teacher_chunk_ends.values),
-        np.array(batch.chunk_exact.values, dtype=np.bool_),
-        np.array(batch.chunk_kind.values == ChunkKind.TEXT),
-        np.array(batch.chunk_kind.values == ChunkKind.TEMPLATE),
-        np.array(student_bytes.values),
-        np.array(student_bytes.offsets),
-        np.array(teacher_bytes.values),
-        np.array(teacher_bytes.offsets),
-    )
-    mask = np.array(loss_mask.values, dtype=np.bool_)
-    return Places(*_find(sides, mask, np.array(loss_mask.offsets), dummy_prefix))
+    mask = _Rows(np.array(loss_mask.values, dtype=np.bool_), np.array(loss_mask.offsets))
+    ours = _Rows(np.array(student_bytes.values), np.array(student_bytes.offsets))
+    theirs = _Rows(np.array(teacher_bytes.values), np.array(teacher_bytes.offsets))
+    return Places(*_find(columns_of(batch), ours, theirs, mask, dummy_prefix))
 
 
 @njit(nogil=True, cache=True)
-def _find(sides: _Sides, mask: np.ndarray, mask_offsets: np.ndarray, dummy_prefix: bool) -> np.ndarray:
+def _find(columns: Columns, student_bytes: _Rows, teacher_bytes: _Rows, mask: _Rows, dummy_prefix: bool) -> np.ndarray:
     """The four arrays of `Places`, int64 [4, places]."""
-    found = np.empty((4, len(mask)), dtype=np.int64)
+    found = np.empty((4, len(mask.values)), dtype=np.int64)
     n = 0
-    for row in range(len(sides.student_start)):
-        student, teacher = sides.student_start[row], sides.teacher_start[row]
+    for row in range(len(columns.student_start)):
+        student, teacher = columns.student_start[row], columns.teacher_start[row]
         text_read = False
-        for chunk in range(sides.offsets[row], sides.offsets[row + 1]):
+        for chunk in range(columns.offsets[row], columns.offsets[row + 1]):
             comparable = student > 0 and teacher > 0 and (text_read or not dummy_prefix)
-            through = comparable and sides.exact[chunk] and sides.is_text[chunk]
-            last = sides.student_ends[chunk] if through else min(student + 1, sides.student_ends[chunk])
+            through = comparable and columns.exact[chunk] and columns.is_text[chunk]
+            last = columns.student_ends[chunk] if through else min(student + 1, columns.student_ends[chunk])
             read = 0
             while comparable and student < last:
-                if mask[mask_offsets[row] + student]:
+                if mask.values[mask.offsets[row] + student]:
                     found[0, n], found[1, n], found[2, n], found[3, n] = row, student, teacher, read
                     n += 1
-                read += sides.student_bytes[sides.student_offsets[row] + student]
+                read += student_bytes.values[student_bytes.offsets[row] + student]
                 student += 1
-                while teacher < sides.teacher_ends[chunk] and (
-                    read >= sides.teacher_bytes[sides.teacher_offsets[row] + teacher]
+                while teacher < columns.teacher_ends[chunk] and (
+                    read >= teacher_bytes.values[teacher_bytes.offsets[row] + teacher]
                 ):
-                    read -= sides.teacher_bytes[sides.teacher_offsets[row] + teacher]
+                    read -= teacher_bytes.values[teacher_bytes.offsets[row] + teacher]
                     teacher += 1
-            if not sides.exact[chunk] and not sides.is_template[chunk]:
+            if not columns.exact[chunk] and not columns.is_template[chunk]:
                 break
-            text_read |= sides.is_text[chunk]
-            student, teacher = sides.student_ends[chunk], sides.teacher_ends[chunk]
+            text_read |= columns.is_text[chunk]
+            student, teacher = columns.student_ends[chunk], columns.teacher_ends[chunk]
     return found[:, :n].copy()

@@ -30,6 +30,8 @@ def pieces(logits: torch.Tensor) -> list[slice]:
 
 
 class LogNormalizer:
+    """logsumexp(logits / temperature) of every row, [n]."""
+
     def __init__(self, logits: torch.Tensor, temperature: float, shard: VocabularyShard | None) -> None:
         self._logits, self._temperature = logits, temperature
         parts = [torch.logsumexp(scaled(upcast(logits[rows]), temperature), dim=1) for rows in pieces(logits)]
@@ -47,6 +49,8 @@ class LogNormalizer:
 
 
 class All:
+    """The logits themselves, [n, columns]."""
+
     def __init__(self, logits: torch.Tensor) -> None:
         self.value = upcast(logits).detach()
 
@@ -55,6 +59,8 @@ class All:
 
 
 class Columns:
+    """The logits of the same ids in every row, [n, U]."""
+
     def __init__(self, logits: torch.Tensor, ids: torch.Tensor, shard: VocabularyShard | None) -> None:
         self._mine, columns = _own(ids, logits.shape[1], shard)
         self._columns = columns.expand(len(logits), -1)
@@ -71,6 +77,8 @@ class Columns:
 
 
 class Picked:
+    """The logits of other ids in each of some rows, [m, k]."""
+
     def __init__(
         self, logits: torch.Tensor, rows: torch.Tensor, ids: torch.Tensor, shard: VocabularyShard | None
     ) -> None:
@@ -88,6 +96,8 @@ class Picked:
 
 
 class Without:
+    """logsumexp of all logits but those of some ids, other ones in each of some rows, [m]."""
+
     def __init__(
         self, logits: torch.Tensor, rows: torch.Tensor, ids: torch.Tensor, shard: VocabularyShard | None
     ) -> None:
@@ -120,6 +130,8 @@ class Without:
 
 
 class Cells:
+    """logsumexp of the logits in each cell of some rows, [m, M]."""
+
     def __init__(
         self, logits: torch.Tensor, rows: torch.Tensor, cells: CellBatch, shard: VocabularyShard | None
     ) -> None:
@@ -142,6 +154,7 @@ class Cells:
 
 
 def rows_of(logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """`logits` at `rows` (different ones, rising): themselves where these are all."""
     return logits if len(rows) == len(logits) else logits.index_select(0, rows)
 
 
