@@ -36,6 +36,7 @@ class Case:
     """shards: where the vocabulary is cut. rows: how sequences are divided among the ranks that share them.
 
     micro_batches: for each data-parallel rank its samples, micro-batch after micro-batch. without: losses left out.
+    height: what is added to all logits.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Case:
     from_hidden: bool = False
     dtype: torch.dtype = torch.float64
     without: tuple[str, ...] = ()
+    height: float = 0.0
 
     @property
     def vocabulary_ranks(self) -> int:
@@ -95,6 +97,7 @@ def cases() -> Iterator[Case]:
         {"name": "sequences and data", "sequence_ranks": 2, "rows": "zigzag", "micro_batches": SPLIT},
         {"name": "sequences and vocabulary", "sequence_ranks": 2, "rows": "contiguous", "shards": HALVES[0]},
         {"name": "vocabulary and data", "shards": HALVES[1], "micro_batches": SPLIT},
+        {"name": "two parts far above zero", "shards": HALVES[0], "height": 200.0},  # exp would overflow, or vanish
     ]
     for seed, (mesh, from_hidden) in enumerate(itertools.product(meshes, (False, True))):
         dtype = torch.float32 if seed % 4 in (0, 3) else torch.float64
@@ -139,7 +142,7 @@ class Part:
         self.owners = case.owners(self.problem)
         random = torch.Generator().manual_seed(case.seed)
         self.weight = torch.randn(STUDENT_SIZE, HIDDEN, dtype=case.dtype, generator=random)
-        self.bias = torch.randn(STUDENT_SIZE, dtype=case.dtype, generator=random)
+        self.bias = torch.randn(STUDENT_SIZE, dtype=case.dtype, generator=random) + case.height
         self.logits = self.problem.hidden @ self.weight.T + self.bias
         own = slice(case.shards[place.vocabulary], case.shards[place.vocabulary + 1])
         self.columns = own

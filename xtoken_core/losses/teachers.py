@@ -11,7 +11,7 @@ import torch
 
 from xtoken_core.loss_options import TeacherMetric
 from xtoken_core.losses.checks import require_ids, require_logits, require_together
-from xtoken_core.losses.precision import upcast
+from xtoken_core.losses.precision import log_softmax, upcast
 from xtoken_core.losses.sums import LossSum
 
 
@@ -65,7 +65,7 @@ def scores_of_logits(logits: torch.Tensor, targets: torch.Tensor, own: torch.Ten
     require_logits("logits", logits)
     require_together(logits=logits, targets=targets, own=own)
     require_ids("targets", targets.clamp(min=0), logits.shape[1], "logits")
-    log_probs = upcast(logits).log_softmax(dim=-1)
+    log_probs = log_softmax(upcast(logits))
     next_logprob = log_probs.gather(1, targets.long().clamp(min=0)[:, None])[:, 0]
     entropy = -torch.where(log_probs > -torch.inf, log_probs.exp() * log_probs, 0.0).sum(dim=-1)
     return scores_of_records(next_logprob.where(targets >= 0, torch.nan), entropy, log_probs.amax(dim=-1), own)

@@ -128,6 +128,24 @@ def test_counted_chunks_give_a_gradient_to_their_predictive_positions_alone(name
 
 
 @EACH_FORM
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_the_logits_that_are_given_are_never_written_to(impl: Impl, temperature: float) -> None:
+    """Also where they are taken as they are, without a copy: each chunk is one token on both sides."""
+    each, all_of_it = torch.tensor([[-1, 0, 1, 2]]), torch.ones(1, 3, dtype=torch.bool)
+    found = chunks_of_tokens(each, each, all_of_it, all_of_it, torch.ones(1))
+    student, teacher, settings = STUDENT[:4].clone().requires_grad_(), TEACHER[:4].clone(), KLSettings(temperature)
+    losses = [
+        p_kl(student, teacher, found, PROJECTION, COLUMNS, settings, impl),
+        gold(student, teacher, found, COMMON, GoldSettings(temperature), impl),
+        direct_kl(student, teacher, None, settings, impl),
+        uld(student, teacher, LossSettings(temperature), impl),
+    ]
+    sum(one.loss.total for one in losses).backward()
+    assert torch.equal(student, STUDENT[:4])
+    assert torch.equal(teacher, TEACHER[:4])
+
+
+@EACH_FORM
 def test_without_any_projection_entry_or_common_token_losses_are_still_defined(impl: Impl) -> None:
     nothing = ProjectionTensors(torch.full((STUDENT_SIZE, 1), -1), torch.zeros(STUDENT_SIZE, 1))
     logits = STUDENT.clone().requires_grad_()

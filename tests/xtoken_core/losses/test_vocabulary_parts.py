@@ -18,6 +18,7 @@ from loss_problem import (
 )
 
 from xtoken_core.losses.cell_batch import CellBatch
+from xtoken_core.losses.fast.answers import Without
 from xtoken_core.losses.fast.blocks import compute
 from xtoken_core.losses.fast.position_term import Positions
 from xtoken_core.losses.fast.prefix_kl import PrefixKL
@@ -58,6 +59,17 @@ def test_a_loss_that_ranks_all_ids_refuses_a_part_of_them(
     student = Logits(logits_of(problem), problem.targets.flatten(), VocabularyShard(5, group))
     with pytest.raises(ValueError, match=rf"{STUDENT_SIZE} ids, from 5 on, .* gather them on each rank first"):
         compute(student, [all_terms(problem)[name]])
+
+
+def test_nothing_remains_on_any_rank_without_all_ids(group: dist.ProcessGroup) -> None:
+    """A logarithm of zero, as without a shard, and no gradient."""
+    logits = torch.randn(3, 5, generator=torch.Generator().manual_seed(1))
+    every_id, out = torch.arange(5).expand(3, -1), torch.zeros(3, 5)
+    for shard in (None, VocabularyShard(0, group)):
+        remaining = Without(logits, torch.arange(3), every_id, shard)
+        assert remaining.value.tolist() == [-torch.inf] * 3
+        remaining.add_gradient(torch.ones(3), slice(0, 3), out)
+        assert not out.any()
 
 
 def test_rows_without_an_owner_are_refused(problem: Problem, group: dist.ProcessGroup) -> None:

@@ -53,8 +53,9 @@ def _logmass(logits: torch.Tensor, cells: CellBatch) -> torch.Tensor:
     cell = torch.cat([tiles.tile_cell, tiles.mixed_cell.flatten()])
     largest = parts.new_full((len(cells) * cells.columns,), -torch.inf).scatter_reduce_(0, cell, parts, "amax")
     shift = torch.where(largest == -torch.inf, 0.0, largest)
-    sums = torch.zeros_like(shift).scatter_add_(0, cell, (parts - shift[cell]).exp_())
-    return (sums.log() + shift).view(len(cells), cells.columns)
+    masses = (parts - shift[cell]).exp_().double()  # in float32 five digits of a large cell would be left
+    sums = torch.zeros_like(shift, dtype=torch.float64).scatter_add_(0, cell, masses)
+    return (sums.log().to(shift.dtype) + shift).view(len(cells), cells.columns)
 
 
 def _tile_logsumexp(tiles: torch.Tensor) -> torch.Tensor:

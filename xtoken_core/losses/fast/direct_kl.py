@@ -10,7 +10,7 @@ from xtoken_core.losses.fast.position_term import PositionTerm
 from xtoken_core.losses.fast.prefix_kl import mass_divergence
 from xtoken_core.losses.fast.rows import StudentRows
 from xtoken_core.losses.fast.term import BlockSums
-from xtoken_core.losses.precision import scaled, upcast
+from xtoken_core.losses.precision import log_softmax, scaled, upcast
 from xtoken_core.losses.settings import KLSettings
 from xtoken_core.losses.sums import Measure
 from xtoken_core.losses.topk import TopK
@@ -31,17 +31,18 @@ class DirectKL(PositionTerm):
 
     def of(self, rows: StudentRows, row: torch.Tensor, inside: slice) -> BlockSums:
         tau = self.settings.temperature
-        student, teacher = self._student(rows)[row], self._teacher(inside)
-        left, right = (scaled(side, tau).log_softmax(dim=-1) for side in (teacher, student))
+        left, right = log_softmax(scaled(self._teacher(inside), tau)), self._student(rows)[row]
         loss = divergence(self.settings.divergence, left, right).sum() * tau**2
         return BlockSums(loss, same_largest(left, right).sum()[None])
 
     def _student(self, rows: StudentRows) -> torch.Tensor:
+        tau = self.settings.temperature
         if self.columns is not None:
-            return rows.columns(self.columns)
+            return log_softmax(scaled(rows.columns(self.columns), tau))
         if rows.is_sharded:  # a block's logits of all ranks are put together
-            return rows.columns(torch.arange(self.student_size, device=self.teacher_logits.device))
-        return rows.all_logits()
+            everything = torch.arange(self.student_size, device=self.teacher_logits.device)
+            return log_softmax(scaled(rows.columns(everything), tau))
+        return scaled(rows.all_logits(), tau) - rows.log_normalizer(tau)[:, None]
 
     def _teacher(self, inside: slice) -> torch.Tensor:
         logits = self.teacher_logits[inside]

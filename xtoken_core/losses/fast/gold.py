@@ -54,7 +54,8 @@ class Gold(ChunkTerm):
         The teacher's columns go into the student's order, so that the student's, which get a gradient, stay in theirs.
         """
         logits = upcast(chunks.take(self.teacher_logits)[:, : self.common.teacher_size])
-        means = chunks.mean(scaled(logits, self.settings.temperature).log_softmax(dim=-1))
+        logits = scaled(logits, self.settings.temperature)
+        means = chunks.mean(logits) - chunks.mean(logits.logsumexp(dim=-1, keepdim=True))
         paired = gather_columns(means, self.teacher_of).index_fill_(1, self.common.student_rest, -torch.inf)
         return paired, gather_columns(means, self.common.teacher_rest)
 

@@ -11,7 +11,7 @@ from xtoken_core.losses.fast.chunk_term import ChunkTerm, over_counted, same_lar
 from xtoken_core.losses.fast.divergences import divergence
 from xtoken_core.losses.fast.rows import StudentRows
 from xtoken_core.losses.fast.term import BlockSums
-from xtoken_core.losses.precision import scaled, upcast
+from xtoken_core.losses.precision import log_softmax, scaled, upcast
 from xtoken_core.losses.settings import KLSettings
 from xtoken_core.losses.sums import Measure
 
@@ -83,4 +83,4 @@ class PKL(ChunkTerm):
 
     def _teacher(self, chunks: ChunkSlice) -> torch.Tensor:
         logits = upcast(self.teacher_logits[chunks.row[:, None], self.entries.columns])
-        return chunks.mean(scaled(logits, self.settings.temperature).log_softmax(dim=-1))
+        return chunks.mean(log_softmax(scaled(logits, self.settings.temperature)))

@@ -22,6 +22,8 @@ class _SegmentMean(torch.autograd.Function):
         starts = torch.searchsorted(segment, torch.arange(segments, device=segment.device))
         ctx.save_for_backward(segment)
         ctx.segments = segments
+        if not values.shape[1]:  # which the kernels of some processors refuse
+            return values.new_zeros(segments, 0)
         # An embedding bag is a segment mean, and ten times faster on a CPU than index_add or segment_reduce.
         every_row = torch.arange(len(values), device=values.device)
         return functional.embedding_bag(every_row, values, starts, mode="mean")

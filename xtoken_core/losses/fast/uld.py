@@ -8,7 +8,7 @@ from xtoken_core.losses.fast.position_term import PositionTerm
 from xtoken_core.losses.fast.ranked_l1 import largest, largest_of
 from xtoken_core.losses.fast.rows import StudentRows
 from xtoken_core.losses.fast.term import BlockSums
-from xtoken_core.losses.precision import scaled, upcast
+from xtoken_core.losses.precision import log_softmax, scaled, upcast
 from xtoken_core.losses.settings import LossSettings
 from xtoken_core.losses.sums import Measure
 from xtoken_core.losses.topk import TopK
@@ -27,8 +27,8 @@ class ULD(PositionTerm):
 
     def of(self, rows: StudentRows, row: torch.Tensor, inside: slice) -> BlockSums:
         tau = self.settings.temperature
-        student = scaled(rows.all_logits()[row], tau).log_softmax(dim=-1)
-        teacher = scaled(upcast(self.teacher_logits[inside]), tau).log_softmax(dim=-1)
+        student = scaled(rows.all_logits()[row], tau) - rows.log_normalizer(tau)[row, None]
+        teacher = log_softmax(scaled(upcast(self.teacher_logits[inside]), tau))
         shorter = min(student.shape[1], teacher.shape[1])
         ranked = largest_of(student, student.shape[1]).exp(), largest(teacher, teacher.shape[1]).exp_()
         l1 = (ranked[0][:, :shorter] - ranked[1][:, :shorter]).abs().sum()

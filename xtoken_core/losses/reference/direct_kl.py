@@ -14,7 +14,7 @@ from dataclasses import replace
 import torch
 
 from xtoken_core.losses.measures import top1_agreement, total_of
-from xtoken_core.losses.precision import upcast
+from xtoken_core.losses.precision import log_softmax, upcast
 from xtoken_core.losses.reference.prefix_kl import divergence_of_cells
 from xtoken_core.losses.settings import KLSettings
 from xtoken_core.losses.sums import LossSum, LossSums, Measure
@@ -28,8 +28,8 @@ def direct_kl(
     student, teacher = upcast(student_logits), upcast(teacher_logits[:, : student_logits.shape[1]])
     if columns is not None:
         student, teacher = student[:, columns], teacher[:, columns]
-    student = (student / settings.temperature).log_softmax(dim=-1)
-    teacher = (teacher / settings.temperature).log_softmax(dim=-1)
+    student = log_softmax(student / settings.temperature)
+    teacher = log_softmax(teacher / settings.temperature)
     nats = settings.divergence.of(teacher, student)
     loss = LossSum(nats.sum() * settings.temperature**2, total_of(nats).count)
     return LossSums(loss, {Measure.TOP1_AGREEMENT: top1_agreement(teacher, student)})

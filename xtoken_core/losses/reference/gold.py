@@ -14,7 +14,7 @@ import torch
 from xtoken_core.losses.chunks import ChunkRows, Chunks
 from xtoken_core.losses.common import CommonTokens
 from xtoken_core.losses.measures import top1_agreement, total_of
-from xtoken_core.losses.precision import upcast
+from xtoken_core.losses.precision import log_softmax, upcast
 from xtoken_core.losses.settings import GoldSettings
 from xtoken_core.losses.sums import LossSum, LossSums, Measure
 
@@ -43,7 +43,7 @@ def gold(
 
 def _chunk_log_probs(logits: torch.Tensor, rows: ChunkRows, chunks: int, temperature: float) -> torch.Tensor:
     """[C, V], mean log-probabilities."""
-    return rows.mean((upcast(logits[rows.row]) / temperature).log_softmax(dim=-1), chunks)
+    return rows.mean(log_softmax(upcast(logits[rows.row]) / temperature), chunks)
 
 
 def _ranked_l1(student: torch.Tensor, teacher: torch.Tensor, topk: int) -> torch.Tensor:

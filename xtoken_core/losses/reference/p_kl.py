@@ -14,7 +14,7 @@ import torch
 from xtoken_core.losses.chunks import Chunks
 from xtoken_core.losses.common import ProjectionTensors
 from xtoken_core.losses.measures import top1_agreement
-from xtoken_core.losses.precision import upcast
+from xtoken_core.losses.precision import log_softmax, upcast
 from xtoken_core.losses.settings import ChunkLossSettings
 from xtoken_core.losses.sums import LossSum, LossSums, Measure
 
@@ -32,7 +32,7 @@ def p_kl(
     """See `losses.p_kl`."""
     student = _student_log_probs(student_logits, chunks, projection, columns, settings.temperature)
     teacher_rows = upcast(teacher_logits[chunks.teacher.row][:, columns])
-    teacher = chunks.teacher.mean((teacher_rows / settings.temperature).log_softmax(dim=-1), len(chunks))
+    teacher = chunks.teacher.mean(log_softmax(teacher_rows / settings.temperature), len(chunks))
     counted = chunks.counted
     total = settings.divergence.of(teacher[counted], student[counted]).sum() * settings.temperature**2
     agreement = top1_agreement(teacher[chunks.usable], student[chunks.usable])
@@ -43,7 +43,7 @@ def _student_log_probs(
     logits: torch.Tensor, chunks: Chunks, projection: ProjectionTensors, columns: torch.Tensor, temperature: float
 ) -> torch.Tensor:
     """[C, K]: each position is projected, and what lies in the columns is averaged over a chunk and normalised."""
-    probs = (upcast(logits[chunks.student.row]) / temperature).softmax(dim=-1)
+    probs = log_softmax(upcast(logits[chunks.student.row]) / temperature).exp()
     mean = chunks.student.mean(_projected(probs, projection, columns), len(chunks))
     return (mean / (mean.sum(dim=-1, keepdim=True) + _EPSILON) + _EPSILON).log()
 

@@ -62,6 +62,7 @@ def cell_logmass(logits: torch.Tensor, cell: torch.Tensor, cells: int) -> torch.
     empty = logits.new_full((len(logits), cells), -torch.inf)
     largest = empty.scatter_reduce(1, cell, logits.detach(), "amax")
     shift = largest.where(largest > -torch.inf, 0.0)
-    sums = torch.zeros_like(empty).scatter_add(1, cell, (logits - shift.gather(1, cell)).exp())
+    masses = (logits - shift.gather(1, cell)).exp().double()  # float32 would keep three digits of 100,000 in a cell
+    sums = torch.zeros_like(empty, dtype=torch.float64).scatter_add(1, cell, masses).to(logits.dtype)
     filled = sums > 0
     return torch.where(filled, sums.where(filled, 1.0).log() + shift, -torch.inf)

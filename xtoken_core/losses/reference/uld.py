@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from xtoken_core.losses.measures import total_of
-from xtoken_core.losses.precision import logsumexp, upcast
+from xtoken_core.losses.precision import log_softmax, logsumexp, upcast
 from xtoken_core.losses.settings import LossSettings
 from xtoken_core.losses.sums import LossSum, LossSums
 from xtoken_core.losses.topk import TopK
@@ -35,7 +35,7 @@ def uld_top_k(student_logits: torch.Tensor, record: TopK, settings: LossSettings
 
 def _ranked(logits: torch.Tensor, temperature: float) -> torch.Tensor:
     """[N, V], probabilities by falling size."""
-    return (upcast(logits) / temperature).softmax(dim=-1).sort(dim=-1, descending=True).values
+    return log_softmax(upcast(logits) / temperature).exp().sort(dim=-1, descending=True).values
 
 
 def _ranked_l1(student: torch.Tensor, teacher: torch.Tensor, settings: LossSettings) -> LossSums:
