@@ -53,6 +53,16 @@ def check_same_tokens(config: RunConfig) -> None:
             )
 
 
+def check_combination(config: RunConfig) -> None:
+    """Raise ConfigError where teachers are weighted by vocabularies that are all of one size."""
+    sizes = {tokenizer_of(teacher).vocabulary.size for teacher in config.teachers}
+    if config.training.combine.normalize_by_vocabulary and len(sizes) == 1:
+        raise ConfigError(
+            f"training.combine.normalize_by_vocabulary weighs teachers by the sizes of their vocabularies, and all of "
+            f"them have {sizes.pop():,} tokens: remove it"
+        )
+
+
 def check_sample(config: RunConfig) -> None:
     """Raise CorpusError where there is a corpus and files of it are missing, unknown or lack the column."""
     if config.corpus is not None:
@@ -161,6 +171,7 @@ PREPARE: tuple[Check, ...] = (*_TOKENIZERS, check_same_tokens, check_positions, 
 CACHE_TEACHER: tuple[Check, ...] = (*PREPARE, check_teachers)
 DISTILL: tuple[Check, ...] = (
     *CACHE_TEACHER,
+    check_combination,
     check_projections,
     check_holdout,
     check_student,

@@ -49,9 +49,13 @@ class MicroPlan:
     predictions: Predictions
     terms: tuple[TermPlan | None, ...]
 
-    def complete(self) -> MicroBatch:
-        """The micro-batch, on the CPU."""
-        terms = tuple(plan.ready() if plan is not None and plan.count else None for plan in self.terms)
+    def complete(self, used: Sequence[bool] | None = None) -> MicroBatch:
+        """The micro-batch, on the CPU. used: for each term, whether it is wanted; unless given, all are."""
+        wanted = [True] * len(self.terms) if used is None else used
+        terms = tuple(
+            plan.ready() if is_wanted and plan is not None and plan.count else None
+            for plan, is_wanted in zip(self.terms, wanted, strict=True)
+        )
         return MicroBatch(self.rows, self.predictions, terms)
 
 
@@ -157,12 +161,14 @@ def require_known_ids(ids: Ragged, vocabulary: Vocabulary, student: StudentWindo
 class Ahead:
     """Plans the next step, and completes the next micro-batch, in threads while the current ones train.
 
-    Both are mostly numba and numpy, which let the other threads run.
+    Both are mostly numba and numpy, which let the other threads run. all_used: every step uses all of its terms, so
+    that its first micro-batch need not wait for what the step decides.
     """
 
-    def __init__(self, build: Callable[[int], StepBatch], last_step: int) -> None:
+    def __init__(self, build: Callable[[int], StepBatch], last_step: int, all_used: bool = True) -> None:
         self._build = build
         self._last_step = last_step
+        self._all_used = all_used
         self._planner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="plans")
         self._completer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
         self._planned: dict[int, Future[StepBatch]] = {}
@@ -175,14 +181,17 @@ class Ahead:
             self._planned[step + 1] = self._planner.submit(self._build, step + 1)
         return future.result()
 
-    def complete(self, step: int, plans: Sequence[MicroPlan]) -> Iterator[MicroBatch]:
+    def complete(
+        self, step: int, plans: Sequence[MicroPlan], used: Sequence[bool] | None = None
+    ) -> Iterator[MicroBatch]:
         """The micro-batches of `step`, which `get` gave the plans of; the next one is made while one is used."""
-        coming = self._first.pop(step, None) or self._completer.submit(plans[0].complete)
+        coming = self._first.pop(step, None) or self._completer.submit(plans[0].complete, used)
         for plan in plans[1:]:
-            batch, coming = coming.result(), self._completer.submit(plan.complete)
+            batch, coming = coming.result(), self._completer.submit(plan.complete, used)
             yield batch
         batch = coming.result()
-        self._begin(step + 1)
+        if self._all_used:
+            self._begin(step + 1)
         yield batch
 
     def close(self) -> None:

@@ -72,6 +72,11 @@ class LossWeights:
     weights: np.ndarray
     selected: int | None = None
 
+    @property
+    def used(self) -> tuple[bool, ...]:
+        """Which losses are computed at all."""
+        return tuple((self.factors != 0).tolist())
+
 
 class LossWeigher:
     """The rule of one run."""

@@ -18,7 +18,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
-from trainer.batches import Ahead, BatchBuilder, MicroBatch, MicroPlan, StepBatch
+from trainer.batches import Ahead, BatchBuilder, MicroBatch, StepBatch
 from trainer.checkpoints import Trained
 from trainer.errors import DivergedError
 from trainer.group import Group
@@ -28,8 +28,9 @@ from trainer.measured import Measured
 from trainer.model import LossRequest, Student
 from trainer.optimizer import learning_rate, make_optimizer
 from trainer.projections import LearntProjections
-from trainer.step_metrics import step_metrics
+from trainer.step_metrics import CE, step_metrics
 from trainer.terms import Shared
+from xtoken_core.loss_options import TeacherMode
 from xtoken_core.losses.columns import likeliest
 from xtoken_core.losses.common import ProjectionTensors
 from xtoken_core.losses.fast.blocks import Computed
@@ -105,7 +106,11 @@ class Stepper:
         self.optimizer = make_optimizer(self.model, job.settings, self.projections.parameters())
         self._built: dict[int, ProjectionTensors] = {}  # of the losses that project, by index, on the device
         self._weigh = LossWeigher(job.settings.combine, [teacher.weight for teacher in job.teachers], batches.planners)
-        self._ahead = Ahead(lambda step: batches.step(step, group.rank, group.world_size), job.settings.steps)
+        self._ahead = Ahead(
+            lambda step: batches.step(step, group.rank, group.world_size),
+            job.settings.steps,
+            all_used=job.settings.combine.mode != TeacherMode.SELECT_TEACHER,
+        )
 
     @property
     def trained(self) -> Trained:
@@ -139,7 +144,7 @@ class Stepper:
         weights, measured = self._term_weights(prepared, kd_scale), Measured(1 + len(prepared.losses))
         factors = weights * self._group.world_size / np.maximum(prepared.counts, 1)  # DDP takes the mean over ranks
         self._seed(step)
-        for batch, context in self._with_sync_on_last(step, prepared.batch.plans):
+        for batch, context in self._with_sync_on_last(step, prepared):
             with context:
                 terms = self._terms(batch.to(self._group.device), prepared)
                 computed = terms.compute(self._parallel, factors, norms)
@@ -171,7 +176,7 @@ class Stepper:
         measured = Measured(1 + len(prepared.losses))
         with torch.no_grad():
             for plan in prepared.batch.plans:
-                terms = self._terms(plan.complete().to(self._group.device), prepared)
+                terms = self._terms(plan.complete(prepared.weights.used).to(self._group.device), prepared)
                 computed = terms.compute(self.student, np.ones(1 + len(prepared.losses)), norms=False)
                 measured.add(terms.losses, computed)
         measured.reduce(self._group)
@@ -191,7 +196,7 @@ class Stepper:
         losses: list[int] = [0]
         terms: list[Term] = [CrossEntropy(len(batch.predictions.targets))]
         for index, ready in enumerate(batch.terms):
-            if ready is not None and prepared.weights.factors[index]:
+            if ready is not None and prepared.weights.used[index]:
                 losses.append(1 + index)
                 terms.append(ready.term(self._shared(index, prepared.losses[index].columns, learnt[index])))
         return StepTerms(batch, tuple(losses), tuple(terms))
@@ -213,10 +218,11 @@ class Stepper:
         torch.manual_seed(int(state[0]))
 
     def _with_sync_on_last(
-        self, step: int, plans: tuple[MicroPlan, ...]
+        self, step: int, prepared: PreparedStep
     ) -> Iterator[tuple[MicroBatch, contextlib.AbstractContextManager]]:
         """The micro-batches; gradients are exchanged in the backward pass of the last one only."""
-        for number, batch in enumerate(self._ahead.complete(step, plans), start=1):
+        plans = prepared.batch.plans
+        for number, batch in enumerate(self._ahead.complete(step, plans, prepared.weights.used), start=1):
             if number < len(plans) and isinstance(self._parallel, DistributedDataParallel):
                 yield batch, self._parallel.no_sync()
             else:
@@ -230,10 +236,13 @@ class Stepper:
 
     def _require_finite(self, step: int, outcome: StepOutcome) -> None:
         if not (math.isfinite(outcome.loss) and math.isfinite(outcome.grad_norm)):
+            names = (CE, *(planner.name for planner in self._batches.planners))
+            terms = zip(names, outcome.measured.means().tolist(), strict=True)
             raise DivergedError(
-                f"step {step}: the loss is {outcome.loss} and its gradient's norm {outcome.grad_norm}: training has "
-                f"diverged; use a smaller learning_rate than {self._settings.learning_rate} or more warmup_steps, and "
-                "another run name"
+                f"step {step}: the loss is {outcome.loss} and its gradient's norm {outcome.grad_norm} "
+                f"({', '.join(f'{name} {mean:.4g}' for name, mean in terms)}): training has diverged; use a smaller "
+                f"learning_rate than {self._settings.learning_rate} or more warmup_steps, and another run name; where "
+                "one teacher's loss alone is not finite, leave that teacher out"
             )
 
     def _update(self, step: int) -> None:

@@ -111,6 +111,14 @@ class TestDistill:
         with pytest.raises(ModelError, match=f"has {POSITIONS} positions.* set student.max_length to at most"):
             run_checks(inputs.config(workspace, student=student), DISTILL)
 
+    def test_vocabularies_of_one_size_have_nothing_to_normalize(self, inputs: FlowInputs, workspace: Path) -> None:
+        combine = {"training": {"combine": {"normalize_by_vocabulary": True}}}
+        same = [inputs.teacher(name=name) for name in ("one", "two")]
+        with pytest.raises(ConfigError, match=r"normalize_by_vocabulary .* all of them have [\d,]+ tokens: remove it"):
+            run_checks(inputs.config(workspace, teachers=same, **combine), DISTILL)
+        twin = inputs.teacher(name="twin", tokenizer=str(inputs.root / "student"))
+        run_checks(inputs.config(workspace, teachers=[same[0], twin], **combine), DISTILL)
+
     def test_a_logger_that_is_not_installed(
         self, inputs: FlowInputs, workspace: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

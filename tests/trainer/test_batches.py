@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -246,9 +246,21 @@ class FakePlan:
     def __init__(self, number: int, completed: list[int]) -> None:
         self._number, self._completed = number, completed
 
-    def complete(self) -> str:
+    def complete(self, used: Sequence[bool] | None = None) -> str:
         self._completed.append(self._number)
         return f"batch {self._number}"
+
+
+def test_terms_that_a_step_does_not_use_are_not_made(tiny: TinyWorkspace, builder: Builder) -> None:
+    plan = plan_of(builder(tiny.prefix_kl_teacher()), builder().windows)
+    one, none = plan.complete(), plan.complete([False])
+    assert [part is None for part in (*one.terms, *none.terms)] == [False, True]
+    steps = {step: StepBatch((plan,), 0) for step in (1, 2)}
+    ahead = Ahead(steps.__getitem__, last_step=2, all_used=False)
+    for step in steps:
+        (batch,) = ahead.complete(step, ahead.get(step).plans, [False])
+        assert batch.terms == (None,)
+    ahead.close()
 
 
 def wait_until(happened: Callable[[], bool]) -> None:

@@ -1,6 +1,7 @@
 """Several teachers: how their losses become one, against what the settings say of the teachers' own logits."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from tiny_workspace import SECOND_TWIN_MAX_LENGTH, TEACHER_MAX_LENGTH, TinyWorks
 from transformers import LlamaForCausalLM
 
 from storage.columns import from_list_column
-from trainer.batches import MicroBatch
+from trainer.batches import MicroBatch, MicroPlan
 from trainer.errors import DataError
 from trainer.group import Group
 from trainer.job import TeacherInputs, TrainJob
 from trainer.opened import OpenedJob, open_job
+from trainer.terms import Ready
 from xtoken_core.loss_options import TeacherMetric
 from xtoken_core.losses.teachers import WeightSettings, scores_of_logits, teacher_weights
 
@@ -124,6 +126,27 @@ def test_only_the_selected_teacher_is_learnt_from(tiny: TinyWorkspace, alone: Gr
     assert list(metrics["kd"]) == [names[best]]
     turned = job.model_copy(update={"teachers": job.teachers[::-1]})
     assert require_weighted(turned, alone, np.eye(2)[1 - best])["selected_teacher"] == names[best]
+
+
+def test_what_is_not_selected_is_not_made(tiny: TinyWorkspace, alone: Group) -> None:
+    job = tiny.job("unused", two_teachers(tiny), combine={"mode": "select_teacher"}, dynamic_scaling=True)
+    stepper, _ = stepper_of(job, alone)
+    for step in (1, 2):
+        prepared = stepper.prepare(step)
+        plans = tuple(forbidding(plan, 1 - (prepared.weights.selected or 0)) for plan in prepared.batch.plans)
+        stepper.optimize(step, replace(prepared, batch=replace(prepared.batch, plans=plans)))
+    stepper.close()
+
+
+def forbidding(plan: MicroPlan, loss: int) -> MicroPlan:
+    """The same, with one loss that cannot be made ready."""
+
+    def ready() -> Ready:
+        raise AssertionError("this loss is not selected")
+
+    terms = list(plan.terms)
+    terms[loss] = replace(plan.terms[loss], ready=ready)
+    return replace(plan, terms=tuple(terms))
 
 
 @pytest.mark.parametrize("combine", [{"mode": "select_teacher"}, {"weights_by": "ce"}, {"weights_by": "entropy"}])

@@ -217,3 +217,21 @@ Recorder.record = fail
     assert "StorageError: disk full" in first.stderr
     assert "PeerFailedError: another worker failed" in second.stderr
     assert [record.step for record in read_metrics(job.run_folder)] == [0, 1]
+
+
+def test_a_batch_that_cannot_be_built_on_one_worker_ends_both(tiny: TinyWorkspace, tmp_path: Path) -> None:
+    change = """
+def fail(self, step, rank, ranks):
+    if rank == 1 and step == 2:
+        raise DataError("damaged window")
+    return build(self, step, rank, ranks)
+
+from trainer.batches import BatchBuilder
+from trainer.errors import DataError
+build, BatchBuilder.step = BatchBuilder.step, fail
+"""
+    job = tiny.job("unused").model_copy(update={"run_folder": tmp_path / "two"})
+    first, second = run_two(job, tmp_path, change)
+    assert "PeerFailedError: another worker failed" in first.stderr
+    assert "DataError: damaged window" in second.stderr
+    assert [record.step for record in read_metrics(job.run_folder)] == [0, 1]

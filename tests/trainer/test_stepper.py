@@ -1,12 +1,23 @@
 """The gradient of a step, against the same loss written down plainly."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from plain_losses import plain_loss
-from tiny_runs import FORGET, flat_gradient, gradient_of, only_micro_batch, outcome_of, recorded, stepper_of, with_rows
+from tiny_runs import (
+    FORGET,
+    flat_gradient,
+    gradient_of,
+    only_micro_batch,
+    outcome_of,
+    recorded,
+    stepper_of,
+    with_dropout,
+    with_rows,
+)
 from tiny_workspace import TinyWorkspace
 
 from storage.records import StoredRecords
@@ -71,6 +82,18 @@ def test_packing_changes_neither_loss_nor_gradient(tiny: TinyWorkspace, alone: G
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
+def test_each_worker_draws_its_own_random_numbers(tmp_path: Path, tiny: TinyWorkspace, alone: Group) -> None:
+    """Of the same batch, so that nothing but dropout differs."""
+    job = with_dropout(tiny.job("unused", **FORGET), tmp_path)
+    losses = []
+    for rank in (0, 1, 1):
+        stepper, _ = stepper_of(job, alone)
+        stepper._group = replace(alone, rank=rank)
+        losses.append(stepper.optimize(1, stepper.prepare(1)).loss)
+        stepper.close()
+    assert losses[1] == losses[2] != losses[0]
+
+
 def test_the_loss_is_the_weighted_sum_of_its_recorded_terms(tiny: TinyWorkspace, alone: Group) -> None:
     job = tiny.job("unused", teachers_of(tiny, "prefix p"), ce_weight=0.3, kd_weight=2.0)
     stepper, _ = stepper_of(job, alone)
@@ -97,11 +120,11 @@ def test_the_temperature_reaches_the_teachers_terms_only(
 def test_a_loss_that_is_not_a_number_ends_the_run_before_it_spoils_the_student(
     tiny: TinyWorkspace, alone: Group
 ) -> None:
-    stepper, _ = stepper_of(tiny.job("unused"), alone)
+    stepper, _ = stepper_of(tiny.job("unused", [tiny.prefix_kl_teacher(name="one")]), alone)
     weights = stepper.model.get_input_embeddings().weight
     weights.data[5] = torch.nan
     before = weights.detach().clone()
-    with pytest.raises(DivergedError, match="step 1: the loss is nan"):
+    with pytest.raises(DivergedError, match=r"step 1: the loss is nan .*\(ce nan, one nan\): training"):
         stepper.optimize(1, stepper.prepare(1))
     stepper.close()
     assert torch.equal(weights.nan_to_num(), before.nan_to_num())
