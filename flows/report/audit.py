@@ -56,17 +56,15 @@ def overlap_html(matrix: OverlapMatrix) -> str:
 
 def headline(audit: ProjectionAudit) -> str:
     """The recommendation in one sentence."""
-    losses = " + ".join(audit.recommendation.losses)
+    loss = audit.recommendation.loss
     if audit.findings.same_vocabulary:
-        return f"One vocabulary: train with {losses}."
-    return f"Train with {losses}{': the tokenizers differ little' if audit.recommendation.calm else ''}."
+        return f"One vocabulary: train with {loss}."
+    return f"Train with {loss}{': the tokenizers differ little' if audit.recommendation.calm else ''}."
 
 
 def in_config(audit: ProjectionAudit) -> str:
     """How a config says the recommendation."""
-    first, *others = audit.recommendation.losses
-    again = [f"and a second entry of the same teacher with another name and `loss: {loss}`" for loss in others]
-    return ", ".join([f"In a config: `loss: {first}`", *again]) + "."
+    return f"In a config: `loss: {audit.recommendation.loss}`."
 
 
 def _tiles(audit: ProjectionAudit) -> list[tuple[str, str, str]]:

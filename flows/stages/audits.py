@@ -22,7 +22,7 @@ from xtoken_core.tokenizer import Tokenizer
 logger = logging.getLogger(__name__)
 
 KIND = "audit"
-ALGORITHM_VERSION = 2
+ALGORITHM_VERSION = 3
 PAGE = "audit.html"
 DATA = "audit.json"
 

@@ -19,7 +19,7 @@ from xtoken_core.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 
-ALGORITHM_VERSION = 5
+ALGORITHM_VERSION = 6
 
 
 @dataclass(frozen=True, eq=False)

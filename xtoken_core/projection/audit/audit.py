@@ -39,7 +39,7 @@ class ProjectionAudit:
             "rows_other": rows.other,
             "rows_empty": rows.empty,
             "flags": len(self.flags),
-            "loss": " + ".join(self.recommendation.losses),
+            "loss": self.recommendation.loss,
         }
 
 

@@ -29,7 +29,7 @@ def numerals_split(findings: Findings) -> Iterator[Flag]:
             f"{split:,} two- and three-digit numbers are one token for the student, and the teacher spells them "
             f"{'digit by digit' if digit_by_digit else 'in pieces'}{_in_text(findings)}. A projection gives most of "
             "their weight to the first piece: 123 and 187 look alike to p_kl and h_kl; gold leaves them out.",
-            "Use prefix_kl, where the number falls in the cell of its first digit, with alm, which compares all of it.",
+            "Use cover_kl: numbers are in the cell of their first digit, without what the student would have joined.",
         )
 
 
@@ -45,7 +45,7 @@ def numerals_joined(findings: Findings) -> Iterator[Flag]:
             theirs,
             f"{joined:,} two- and three-digit numbers are one token for the teacher, and the student spells them in "
             "pieces: behind the first of these the teacher says nothing.",
-            "Use prefix_kl, which compares the first piece, with alm, which compares the whole number.",
+            "Use cover_kl, which compares the pieces inside of a number, too.",
         )
 
 

@@ -31,7 +31,7 @@ def uncommon_text(findings: Findings) -> Iterator[Flag]:
         findings.text.student_tokens,
         f"{percent(ours)} of the text is in student tokens, and {percent(theirs)} in teacher tokens, that the other "
         "side does not have: gold compares these by the order of their probabilities alone.",
-        "Use prefix_kl: its cells hold every token of either side.",
+        "Use prefix_kl or cover_kl: their cells hold every token of either side.",
     )
 
 
@@ -48,7 +48,7 @@ def displaced_pairs(findings: Findings) -> Iterator[Flag]:
         f"{percent(share)} of the text is in common tokens that gold and h_kl leave out: their rows of the projection "
         "have other entries, too, or the teacher's token is paired with another student token of the same text and a "
         f"lower id, as <0x2C> and a comma. {findings.partition.displaced:,} tokens are left out so.",
-        "Use prefix_kl, which adds up tokens of the same text.",
+        "Use prefix_kl or cover_kl, which add up tokens of the same text.",
     )
 
 
@@ -66,7 +66,7 @@ def cells_differ(findings: Findings) -> Iterator[Flag]:
         places,
         f"At {percent(1 - text.cell_agreement)} of the places that prefix_kl compares, the text goes on in one cell "
         "for the student and in another for the teacher, which there favours a token that the student does not use.",
-        "Use alm with prefix_kl: it compares the same text, whatever tokens it is cut into."
+        "Use cover_kl: it leaves out what the student's tokenizer would have cut otherwise."
         if low
         else "Nothing: what the other places teach outweighs this.",
     )
@@ -84,7 +84,7 @@ def inside_chunks(findings: Findings) -> Iterator[Flag]:
         text.student_tokens,
         f"{percent(1 - text.taught_share)} of the student's tokens begin inside of a teacher token, or behind text "
         "that the two spell differently: prefix_kl does not reach them.",
-        "Use alm with prefix_kl: it compares whole chunks.",
+        "Use cover_kl: it compares wherever a student token ends.",
     )
 
 

@@ -34,7 +34,7 @@ def small_overlap(findings: Findings) -> Iterator[Flag]:
             overlap.shared,
             overlap.student,
             f"Only {percent(overlap.student_share)} of the student's tokens are tokens of the teacher too.",
-            "Use prefix_kl with alm: a comparison of token with token sees a small part of either vocabulary.",
+            "Use cover_kl: a comparison of token with token sees a small part of either vocabulary.",
         )
 
 
@@ -49,7 +49,7 @@ def larger_teacher(findings: Findings) -> Iterator[Flag]:
             overlap.teacher,
             f"{percent(1 - overlap.teacher_share)} of the teacher's tokens are not tokens of the student, which spells "
             "their text in pieces: behind the first of these the teacher says nothing.",
-            "Use alm with prefix_kl: it compares whole chunks. An audit of text says how often that happens.",
+            "Use cover_kl: it compares inside of tokens, too. An audit of text says how often that happens.",
         )
 
 
@@ -78,7 +78,7 @@ def empty_rows(findings: Findings) -> Iterator[Flag]:
             empty,
             tokens,
             f"{empty:,} text tokens of the student project to nothing, {partial:,} of them {TokenClass.PARTIAL}.",
-            "prefix_kl and alm do not use the projection. For p_kl switch on the rule that finds nearest embeddings.",
+            "prefix_kl and cover_kl use no projection. For p_kl switch on the rule that finds nearest embeddings.",
         )
 
 
@@ -151,5 +151,5 @@ def _class_flag(one: ClassCoverage, share: float | None) -> Flag:
         split,
         total,
         f"{one.token_class}: {split:,} of the student's {total:,} tokens are not tokens of the teacher{in_text}.",
-        "prefix_kl and alm compare them by the text that they spell; p_kl and gold do not.",
+        "prefix_kl and cover_kl compare them by the text that they spell; p_kl and gold do not.",
     )
