@@ -81,33 +81,38 @@ def _add_by_holder(probs: np.ndarray, order: np.ndarray, holder: np.ndarray, mas
 
 @njit(nogil=True, cache=True)
 def cell_segments(
-    topk_ids: np.ndarray,
+    longest: np.ndarray,
+    exact: np.ndarray,
     masses: np.ndarray,
-    atom: np.ndarray,
-    canonical: np.ndarray,
     parent: np.ndarray,
     start: np.ndarray,
     end: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Teacher masses by cell, float64 [N, k + 1] and not normalised; ends and cells of segments, int32 [N, S].
+    """Teacher masses by cell, float64 [N, R + 1] and not normalised; ends and cells of segments, int32 [N, S].
 
-    S is the segments of the row that has most; the others get empty ones behind theirs.
+    A row has R byte strings, and S is the segments of the row that has most; the others get empty ones behind theirs.
+
+    longest: int32 [N, R], the longest student token that each string begins with, -1 for none; those that no string
+        can be equal to may be passed over. exact: bool [N, R], it is the whole string. masses: float64 [N, R + 1], the
+        last is the rest. parent: of the student's tokens. start, end: of their slices in the order by prefix.
     """
-    rows, k = topk_ids.shape
-    teacher_mass = np.zeros((rows, k + 1))
-    segment_end = np.full((rows, 2 * k + 1), len(start), dtype=np.int32)
-    segment_cell = np.full((rows, 2 * k + 1), k, dtype=np.int32)
+    rows, columns = longest.shape
+    teacher_mass = np.zeros((rows, columns + 1))
+    segment_end = np.full((rows, 2 * columns + 1), len(start), dtype=np.int32)
+    segment_cell = np.full((rows, 2 * columns + 1), columns, dtype=np.int32)
     cell_of_atom = np.full(len(start), -1, dtype=np.int32)  # by student id; emptied again after each row
     most = 0
     for row in range(rows):
-        atoms = atom[topk_ids[row]]
+        atoms = np.where(exact[row], longest[row], -1)
         cells = _open_cells(atoms, cell_of_atom)
-        for slot in range(k):
-            cell = _teacher_cell(canonical[topk_ids[row, slot]], atom, parent, cell_of_atom)
-            teacher_mass[row, cell] += masses[row, slot]
+        for slot in range(columns):
+            token = longest[row, slot]
+            while token >= 0 and cell_of_atom[token] < 0:
+                token = parent[token]
+            teacher_mass[row, cell_of_atom[token] if token >= 0 else columns] += masses[row, slot]
         opened = atoms[cells]
         count = _cut(start[opened], end[opened], cells, segment_end[row], segment_cell[row])
-        _close_rest(segment_cell[row, :count], masses[row, k], teacher_mass[row])
+        _close_rest(segment_cell[row, :count], masses[row, columns], teacher_mass[row])
         cell_of_atom[opened] = -1
         most = max(most, count)
     return teacher_mass, segment_end[:, :most].copy(), segment_cell[:, :most].copy()
@@ -165,49 +170,3 @@ def _open_cells(atoms: np.ndarray, cell_of_atom: np.ndarray) -> np.ndarray:
             opened[count] = slot
             count += 1
     return opened[:count]
-
-
-@njit(nogil=True, cache=True)
-def _teacher_cell(token: int, atom: np.ndarray, parent: np.ndarray, cell_of_atom: np.ndarray) -> int:
-    """The cell of the longest prefix of `token` (canonical) that has one, else the rest cell, -1."""
-    while token >= 0:
-        if atom[token] >= 0 and cell_of_atom[atom[token]] >= 0:
-            return cell_of_atom[atom[token]]
-        token = parent[token]
-    return -1
-
-
-@njit(nogil=True, cache=True)
-def remainder_segments(
-    longest: np.ndarray,
-    exact: np.ndarray,
-    masses: np.ndarray,
-    parent: np.ndarray,
-    start: np.ndarray,
-    end: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """As `cell_segments`, from byte strings of which is known what student token they begin with.
-
-    longest: int32 [N, R], the longest student token that is a prefix of each string, -1 for none. exact: bool [N, R],
-    it is the whole string. masses: float64 [N, R + 1], the last is the rest. parent: of the student's tokens.
-    """
-    rows, columns = longest.shape
-    teacher_mass = np.zeros((rows, columns + 1))
-    segment_end = np.full((rows, 2 * columns + 1), len(start), dtype=np.int32)
-    segment_cell = np.full((rows, 2 * columns + 1), columns, dtype=np.int32)
-    cell_of_atom = np.full(len(start), -1, dtype=np.int32)  # by student id; emptied again after each row
-    most = 0
-    for row in range(rows):
-        atoms = np.where(exact[row], longest[row], -1)
-        cells = _open_cells(atoms, cell_of_atom)
-        for slot in range(columns):
-            token = longest[row, slot]
-            while token >= 0 and cell_of_atom[token] < 0:
-                token = parent[token]
-            teacher_mass[row, cell_of_atom[token] if token >= 0 else columns] += masses[row, slot]
-        opened = atoms[cells]
-        count = _cut(start[opened], end[opened], cells, segment_end[row], segment_cell[row])
-        _close_rest(segment_cell[row, :count], masses[row, columns], teacher_mass[row])
-        cell_of_atom[opened] = -1
-        most = max(most, count)
-    return teacher_mass, segment_end[:, :most].copy(), segment_cell[:, :most].copy()

@@ -19,14 +19,12 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-import torch
 
 from xtoken_core.cover_compiled import remainders
 from xtoken_core.losses.cell_batch import CellBatch
+from xtoken_core.losses.prefix_cells import StudentTree, stored_masses
 from xtoken_core.losses.prefix_joins import PrefixJoins
 from xtoken_core.prefix_atoms import PrefixAtoms
-from xtoken_core.prefix_compiled import remainder_segments
-from xtoken_core.prefix_order import PrefixOrder
 from xtoken_core.tokenizer import Tokenizer
 from xtoken_core.topk.records import Records
 from xtoken_core.vocabulary import Vocabulary
@@ -60,7 +58,6 @@ class PrefixCovers:
         the rest of the teacher's token, from that byte on, begins with; -1 for none.
     exact: bool, likewise: that student token is all of the rest.
     atom: int32 [Vt], for ids without bytes the student id that counts as equal, -1 for none.
-    parent: of the student's tokens. order: the student's tokens by prefix.
     judged: from what share of a place's mass on it is asked whether the tokenizer joins a remainder.
     """
 
@@ -69,8 +66,7 @@ class PrefixCovers:
     longest: np.ndarray
     exact: np.ndarray
     atom: np.ndarray
-    parent: np.ndarray
-    order: PrefixOrder
+    student: StudentTree
     judged: float
 
     @classmethod
@@ -79,9 +75,8 @@ class PrefixCovers:
         atoms = PrefixAtoms.between(student, teacher)
         longest, exact = _longest_prefixes(student, teacher)
         atom = np.where(teacher.lengths > 0, -1, atoms.atom)
-        order = PrefixOrder.of(student, atoms.canonical)
-        joins = PrefixJoins(tokenizer, teacher)
-        return cls(joins, teacher, longest, exact, atom, student.prefix_parent, order, judged)
+        joins, tree = PrefixJoins(tokenizer, teacher), StudentTree.of(student, atoms)
+        return cls(joins, teacher, longest, exact, atom, tree, judged)
 
     def of(self, reading: Reading, records: Records, before: Records) -> CellBatch:
         """The cells at each place; 2k + 1 columns.
@@ -91,7 +86,7 @@ class PrefixCovers:
         Where the records leave everything open, all tokens are in the rest cell: the loss there is zero.
         """
         found = remainders(records.topk_ids, *self._read(reading, reading.start))
-        mass = _stored(records)
+        mass = stored_masses(records)
         ended = np.where(found == SPELLED, mass, 0.0).sum(axis=1)
         rest = np.where(reading.start == reading.end, np.exp(records.rest_logmass, dtype=np.float64), ended)
         reaching = remainders(before.topk_ids, *self._read(reading, reading.before))
@@ -99,14 +94,14 @@ class PrefixCovers:
             weight = np.where(reading.before < reading.start, np.exp(-before.next_logprob.astype(np.float64)), 0.0)
         weight[~np.isfinite(weight)] = 0.0  # a token that the teacher held for impossible says nothing
         places = np.concatenate([found, reaching], axis=1)
-        masses = np.concatenate([mass, _stored(before) * weight[:, None]], axis=1)
+        masses = np.concatenate([mass, stored_masses(before) * weight[:, None]], axis=1)
         masses[places < 0] = 0.0
         places[masses == 0] = NOWHERE
         longest = np.where(places < 0, -1, self.longest[places])
         exact = (places >= 0) & self.exact[places]
         self._add_special(reading, records, mass, longest, exact, masses)
         self._drop_joined(reading.last, places, masses)
-        return self._cells(longest, exact, np.concatenate([masses, rest[:, None]], axis=1))
+        return self.student.cells(longest, exact, np.concatenate([masses, rest[:, None]], axis=1))
 
     def _read(self, reading: Reading, begin: np.ndarray) -> tuple[np.ndarray, ...]:
         return reading.text, begin, reading.end, self.teacher.data, self.teacher.offsets
@@ -133,26 +128,6 @@ class PrefixCovers:
         rows, columns = heavy.nonzero()
         joined = self.joins.of(last[rows], places[rows, columns])
         masses[rows[joined], columns[joined]] = 0.0
-
-    def _cells(self, longest: np.ndarray, exact: np.ndarray, masses: np.ndarray) -> CellBatch:
-        order = self.order
-        teacher_mass, *segments = remainder_segments(longest, exact, masses, self.parent, order.start, order.end)
-        open_rows = teacher_mass.sum(axis=1) <= 0
-        if open_rows.any():  # also where all mass is in a rest that no student token is in
-            masses[open_rows, -1] = 1.0
-            exact[open_rows] = False
-            teacher_mass, *segments = remainder_segments(longest, exact, masses, self.parent, order.start, order.end)
-        with np.errstate(divide="ignore"):  # an empty cell has the logarithm -inf
-            logmass = np.log(teacher_mass / teacher_mass.sum(axis=1, keepdims=True)).astype(np.float32)
-        return CellBatch(*map(torch.from_numpy, (logmass, *segments, order.order)))
-
-
-def _stored(records: Records) -> np.ndarray:
-    """Probability and hidden mass of each stored token, float64 [N, k]."""
-    parts = (records.topk_logprob, records.topk_hidden_logmass)
-    stored, hidden = (np.exp(part, dtype=np.float64) for part in parts)
-    both: np.ndarray = stored + hidden
-    return both
 
 
 def _longest_prefixes(student: Vocabulary, teacher: Vocabulary) -> tuple[np.ndarray, np.ndarray]:
