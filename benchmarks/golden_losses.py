@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.golden_scenarios import Case, CrossTeacher, LossConfig, SameTeacher, Scenario, Teacher
 from benchmarks.loss_forms import Forms, forms
-from xtoken_core.loss_options import DivergenceKind, TeacherMetric, TeacherMode
+from xtoken_core.loss_options import H_KL_THRESHOLD, DivergenceKind, TeacherMetric, TeacherMode
 from xtoken_core.losses.columns import column_maxima, likeliest
 from xtoken_core.losses.common import common_tokens
 from xtoken_core.losses.divergence import Divergence
@@ -26,7 +26,6 @@ from xtoken_core.losses.teachers import (
 )
 
 Side = Literal["student", "teacher"]
-H_KL_THRESHOLD = 0.6
 _METRICS = {
     Measure.TOP1_AGREEMENT: "proj_accuracy",
     Measure.COMMON_KL: "kl_common",

@@ -1,4 +1,4 @@
-"""Recorded scenarios of losses as files hold them, and what our losses give for them.
+"""Recorded scenarios of losses, as files hold them.
 
 The format is that of tests/data/golden/loss/README.md. Names of settings and metrics are the recording's own.
 """

@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional
 
 from benchmarks.loss_inputs import Pair, logits_type, made_up_chunks, student_logits, teacher_logits, top_k
+from xtoken_core.loss_options import P_KL_COLUMNS
 from xtoken_core.losses import reference
 from xtoken_core.losses.cell_batch import CellBatch
 from xtoken_core.losses.columns import column_maxima, likeliest
@@ -25,7 +26,6 @@ from xtoken_core.losses.fast.term import Term
 from xtoken_core.losses.fast.uld import ULD, ULDTopK
 from xtoken_core.losses.settings import GoldSettings, KLSettings, LossSettings
 
-VOCAB_TOPK = 8192  # columns of p_kl
 HIDDEN = 2048
 _SETTINGS = KLSettings()
 
@@ -78,7 +78,7 @@ def p_kl(scene: Scene) -> Case:
     here = chunks.to(scene.device)
 
     def columns() -> torch.Tensor:
-        return likeliest(column_maxima(teacher, size), VOCAB_TOPK)
+        return likeliest(column_maxima(teacher, size), P_KL_COLUMNS)
 
     def fast() -> torch.Tensor:
         term = PKL(ChunkTable.of(chunks), teacher, ColumnEntries.of(projection, columns(), size), _SETTINGS)

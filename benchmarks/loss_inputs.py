@@ -6,6 +6,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
+from xtoken_core.loss_options import H_KL_THRESHOLD
 from xtoken_core.losses.cell_batch import CellBatch
 from xtoken_core.losses.chunks import Chunks, chunks_of_tokens
 from xtoken_core.losses.common import CommonTokens, ProjectionTensors, common_tokens
@@ -13,7 +14,6 @@ from xtoken_core.losses.topk import TopK
 
 TEACHER_IDS = 151_669  # of Qwen3; the first Qwen has the same text tokens and more special ones
 STORED = 64  # tokens of a record
-_H_KL_THRESHOLD = 0.6
 _LIKELY = 16  # tokens of each position that stand out
 _TEACHERS_LIKELY_IDS = 16_384  # BPE gives frequent tokens low ids
 
@@ -40,7 +40,7 @@ class Pair:
         student, teacher = (Tokenizer.load(folder) for folder in folders)
         sizes = student.vocabulary.size, min(TEACHER_IDS, teacher.vocabulary.size)
         projection = _cut(build_projection(student, teacher), sizes[1])
-        gold, h_kl = (common_tokens(projection, *sizes, threshold) for threshold in (None, _H_KL_THRESHOLD))
+        gold, h_kl = (common_tokens(projection, *sizes, threshold) for threshold in (None, H_KL_THRESHOLD))
         logits = teacher_logits(positions, sizes[1], torch.device("cpu"))
         records = make_records(logits, torch.full((positions,), -1), teacher.vocabulary, STORED)
         cells = PrefixCells.between(student.vocabulary, teacher.vocabulary).of(records)

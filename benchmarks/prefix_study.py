@@ -38,6 +38,7 @@ from benchmarks.toy_objectives import (
 )
 from benchmarks.toy_pair import Pair
 from benchmarks.toy_tokens import TokenStates, train_tokenizer
+from xtoken_core.loss_options import H_KL_THRESHOLD
 from xtoken_core.losses.common import CommonTokens, ProjectionTensors, common_tokens
 from xtoken_core.projection import ProjectionSettings, SplitSettings, build_projection
 
@@ -108,7 +109,7 @@ def objectives(pair: Pair) -> dict[str, Callable[[], Objective]]:
         "cross-entropy": lambda: ce_objective(pair),
         "p_kl": lambda: p_kl_objective(pair, table, projection_of(pair, ProjectionSettings())),
         "gold": lambda: gold_objective(pair, table, common_of(pair, threshold=None)),
-        "h_kl": lambda: gold_objective(pair, table, common_of(pair, threshold=0.6)),
+        "h_kl": lambda: gold_objective(pair, table, common_of(pair, threshold=H_KL_THRESHOLD)),
         "uld": lambda: uld_objective(pair),
         "alm": lambda: alm_objective(pair, table),
         **{name: cover(settings) for name, settings in COVERS.items()},

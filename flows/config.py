@@ -219,6 +219,11 @@ class RunConfig(Settings):
         return teachers
 
     @model_validator(mode="after")
+    def _training_settings_are_used(self) -> "RunConfig":
+        require_used(self.training, self.teachers, [teacher.weight for teacher in self.teachers])
+        return self
+
+    @model_validator(mode="after")
     def _losses_can_be_served(self) -> "RunConfig":
         for teacher in self.teachers if self.cache.top_k != 0 else ():
             if teacher.needs_whole_distribution or self.training.combine.mode == TeacherMode.AVERAGED_LOGITS:
@@ -265,11 +270,6 @@ class RunConfig(Settings):
             raise ValueError(
                 "projection: every teacher has a `projection` file, so none is built with these settings: remove them"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _training_settings_are_used(self) -> "RunConfig":
-        require_used(self.training, self.teachers, [teacher.weight for teacher in self.teachers])
         return self
 
     @model_validator(mode="after")

@@ -128,7 +128,7 @@ def require_used(settings: TrainingSettings, teachers: Sequence[TeacherLoss], we
             f"training.divergence.kind {settings.divergence.kind} is not used by {' and '.join(sorted(set(losses)))}: "
             "remove it"
         )
-    require_projections(settings, losses)
+    _require_projections(settings, losses)
 
 
 def _require_one_loss(teachers: Sequence[TeacherLoss]) -> None:
@@ -145,7 +145,7 @@ def _require_one_loss(teachers: Sequence[TeacherLoss]) -> None:
         )
 
 
-def require_projections(settings: TrainingSettings, losses: Sequence[LossName]) -> None:
+def _require_projections(settings: TrainingSettings, losses: Sequence[LossName]) -> None:
     """ValueError if projections are to be learned and none of the teachers' losses has one."""
     if settings.projection_learning_rate is not None and "p_kl" not in losses:
         raise ValueError(
@@ -193,7 +193,7 @@ class TrainJob(Settings):
     @model_validator(mode="after")
     def _all_is_used(self) -> "TrainJob":
         if not self.teachers:
-            require_projections(self.settings, ())
+            _require_projections(self.settings, ())
         else:
             require_used(self.settings, self.teachers, [teacher.weight for teacher in self.teachers])
         return self

@@ -4,12 +4,17 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from xtoken_core.loss_options import DivergenceKind, TeacherMetric, TeacherMode
+from xtoken_core.loss_options import (
+    H_KL_THRESHOLD,
+    P_KL_COLUMNS,
+    UNCOMMON_TOPK,
+    DivergenceKind,
+    TeacherMetric,
+    TeacherMode,
+)
 
 LossName = Literal["prefix_kl", "cover_kl", "direct_kl", "alm", "uld", "p_kl", "gold", "h_kl"]
 PROJECTED: tuple[LossName, ...] = ("p_kl", "gold", "h_kl")  # losses that need a projection, and whole distributions
-UNCOMMON_TOPK, H_KL_THRESHOLD = 8192, 0.6  # the published defaults
-P_KL_COLUMNS = 8192  # likewise
 Positive = Annotated[int, Field(gt=0)]
 
 
@@ -51,7 +56,8 @@ class CombineSettings(Settings):
         default=None, description="of weights_by: how much the best teacher is preferred; default: 1"
     )
     normalize_by_vocabulary: bool = Field(
-        default=False, description="of sum: divide out that nats grow with the logarithm of the vocabulary"
+        default=False,
+        description="of sum: multiply each loss, and score, by log V / log min V, as published",
     )
 
     @model_validator(mode="after")
@@ -108,9 +114,7 @@ class TeacherLoss(Settings):
     @property
     def options(self) -> dict[str, Any]:
         """What was set of the options; not the loss itself."""
-        return TeacherLoss(**{name: getattr(self, name) for name in TeacherLoss.model_fields}).model_dump(
-            exclude={"loss"}, exclude_defaults=True
-        )
+        return self.model_dump(include=set(TeacherLoss.model_fields) - {"loss"}, exclude_defaults=True)
 
     @property
     def needs_whole_distribution(self) -> bool:

@@ -46,7 +46,8 @@ class Metrics(BaseModel):
     step: Annotated[int, Reduction.LAST]
     epoch: Annotated[float, Reduction.LAST]  # how often the windows were seen; with source weights, those of weight 1
     seconds: Annotated[float, Reduction.LAST]  # training time over all attempts; without evaluation and checkpoints
-    loss: Annotated[float | None, Reduction.MEAN] = None  # kd_weight * sum of weight * kd + ce_weight * ce
+    # kd_weight * KD + ce_weight * ce, or ce + kd_scale * KD with dynamic_scaling; KD is the weighted sum of `kd`
+    loss: Annotated[float | None, Reduction.MEAN] = None
     ce: Annotated[float | None, Reduction.MEAN] = None
     accuracy: Annotated[float | None, Reduction.MEAN] = None  # how often the student's likeliest token is the next one
     kd: Annotated[ByLoss, Reduction.MEAN] = {}  # before its weight
@@ -56,7 +57,7 @@ class Metrics(BaseModel):
     tail_mass: Annotated[ByLoss, Reduction.MEAN] = {}  # the teacher's probability outside what its records name
     exact_share: Annotated[ByLoss, Reduction.MEAN] = {}  # chunks of the alignment whose bytes are equal
     items: Annotated[ByLoss, Reduction.SUM] = {}  # chunks or positions that the loss compared
-    weight: Annotated[ByLoss, Reduction.LAST] = {}  # of several teachers, where it is not fixed
+    weight: Annotated[ByLoss, Reduction.LAST] = {}  # of several teachers
     selected_teacher: Annotated[str | None, Reduction.LAST] = None
     kd_scale: Annotated[float | None, Reduction.LAST] = None  # what dynamic_scaling multiplied distillation by
     gradient_share: Annotated[ByLoss, Reduction.SUM] = {}  # by term, `ce` too: norm of its gradient of the logits

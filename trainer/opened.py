@@ -102,12 +102,6 @@ def _require_training_windows(opened: OpenedJob) -> None:
 
 
 def _require_whole_logits(opened: OpenedJob) -> None:
-    if opened.job.settings.combine.mode != TeacherMode.AVERAGED_LOGITS:
-        return
-    for teacher in opened.teachers:
-        if not teacher.cache.is_whole:
-            raise DataError(
-                f"combine.mode averaged_logits needs whole distributions, and {teacher.inputs.cache} keeps "
-                f"{teacher.cache.shards[0].records.k} of {teacher.vocabulary.size:,} tokens of teacher "
-                f"{teacher.inputs.name}: cache it with k = {teacher.vocabulary.size}, or use mode sum"
-            )
+    if opened.job.settings.combine.mode == TeacherMode.AVERAGED_LOGITS:
+        for teacher in opened.teachers:
+            teacher.require_whole("combine.mode averaged_logits", "use mode sum")

@@ -220,6 +220,15 @@ class TeacherData:
                 f"{self.vocabulary.size - 1}: give teacher {self.inputs.name} the vocabulary its cache was made with"
             )
 
+    def require_whole(self, what: str, instead: str) -> None:
+        """DataError if `what` needs all of the teacher's distribution, and the cache keeps a part of it."""
+        if not self.cache.is_whole:
+            raise DataError(
+                f"{what} needs whole distributions, and {self.inputs.cache} keeps {self.cache.shards[0].records.k} of "
+                f"{self.vocabulary.size:,} tokens of teacher {self.inputs.name}: cache it with k = "
+                f"{self.vocabulary.size}, or {instead}"
+            )
+
     def _require_enough_for_loss(self) -> None:
         name, loss = self.inputs.name, self.inputs.loss
         if loss in PROJECTED and self.projection is None:
@@ -229,13 +238,10 @@ class TeacherData:
                 f"direct_kl of teacher {name} compares token by token, and its tokenizer is not the student's: use "
                 "`loss: prefix_kl`, or a teacher with the student's tokenizer"
             )
-        if self.inputs.needs_whole_distribution and not self.cache.is_whole:
-            k = self.cache.shards[0].records.k
-            raise DataError(
-                f"{loss} of teacher {name} needs the teacher's whole distribution, and {self.inputs.cache} "
-                f"keeps {k} of {self.vocabulary.size:,} tokens: cache it with k = {self.vocabulary.size}, or use "
-                "loss prefix_kl, which needs a few tokens only"
-            )
+        if self.inputs.needs_whole_distribution and loss == "direct_kl":
+            self.require_whole(f"vocab_topk {self.inputs.vocab_topk} of {loss}", "remove it")
+        elif self.inputs.needs_whole_distribution:
+            self.require_whole(loss, "use loss prefix_kl, which needs a few tokens only")
 
     def _require_same_student_ids(self, row: np.ndarray, table: pa.Table, student_ids: Ragged) -> None:
         aligned = from_list_column(table["student_ids"])

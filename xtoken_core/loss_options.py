@@ -2,6 +2,10 @@
 
 from enum import StrEnum
 
+# The published defaults: columns of p_kl, probabilities outside the common tokens of gold and h_kl, and the weight from
+# which a row of the projection is a common token of h_kl.
+P_KL_COLUMNS, UNCOMMON_TOPK, H_KL_THRESHOLD = 8192, 8192, 0.6
+
 
 class DivergenceKind(StrEnum):
     """forward: KL(teacher || student). reverse: KL(student || teacher). jsd: generalised Jensen-Shannon."""

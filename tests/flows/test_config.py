@@ -317,6 +317,7 @@ class TestValues:
                 "divergence.kind reverse is not used by alm and uld",
             ),
             (["direct_kl", "prefix_kl"], ["training.combine.mode=averaged_logits", "cache.top_k=0"], "use mode sum"),
+            (["prefix_kl", "prefix_kl"], ["training.combine.mode=averaged_logits"], "use mode sum"),
             (
                 ["direct_kl", "direct_kl"],
                 ["training.combine.mode=averaged_logits"],

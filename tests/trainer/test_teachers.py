@@ -159,8 +159,10 @@ def test_a_damaged_shard_is_noticed(tmp_path: Path, tiny: TinyWorkspace, student
 
 
 def test_p_kl_asks_for_the_whole_distribution(tiny: TinyWorkspace, student: StudentWindows) -> None:
-    with pytest.raises(DataError, match="keeps 8 of 600 tokens: cache it with k = 600"):
+    with pytest.raises(DataError, match=r"p_kl needs whole .* keeps 8 of 600 tokens .* k = 600, or use"):
         TeacherData.open(tiny.p_kl_teacher(cache=tiny.cache.folder), student, tiny.student.vocabulary)
+    with pytest.raises(DataError, match=r"vocab_topk 50 of direct_kl needs whole .* of 400 tokens .* or remove it"):
+        TeacherData.open(tiny.direct_kl_teacher(vocab_topk=50), student, tiny.student.vocabulary)
     with pytest.raises(DataError, match="needs a projection"):
         TeacherData.open(tiny.p_kl_teacher(projection=None), student, tiny.student.vocabulary)
     TeacherData.open(tiny.p_kl_teacher(), student, tiny.student.vocabulary)

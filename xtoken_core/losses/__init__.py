@@ -12,13 +12,12 @@ from xtoken_core.losses.form import Impl
 from xtoken_core.losses.mix import MixedLoss, MixSettings, mix
 from xtoken_core.losses.position_losses import cross_entropy, direct_kl, direct_kl_top_k, prefix_kl, uld, uld_top_k
 from xtoken_core.losses.prefix_cells import PrefixCells
-from xtoken_core.losses.settings import ChunkLossSettings, GoldSettings, KLSettings, LossSettings
+from xtoken_core.losses.settings import GoldSettings, KLSettings, LossSettings
 from xtoken_core.losses.sums import LossSum, LossSums, Measure
 from xtoken_core.losses.topk import TopK
 
 __all__ = [
     "CellBatch",
-    "ChunkLossSettings",
     "ChunkRows",
     "Chunks",
     "CommonTokens",

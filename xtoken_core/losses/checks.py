@@ -63,8 +63,17 @@ def require_head(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor 
         raise ValueError(f"the shapes do not fit, {_listed(shapes)}: give hidden [N, H], weight [Vs, H], bias [Vs]")
 
 
+def require_targets(targets: torch.Tensor, size: int) -> None:
+    """ValueError unless `targets` are one id of the student for each row, [N]."""
+    if targets.dim() != 1:
+        raise ValueError(f"targets has the shape {list(targets.shape)}: give one id for each row, [N]")
+    require_ids("targets", targets, size, "student_logits")
+
+
 def require_different(name: str, ids: torch.Tensor) -> None:
-    """ValueError where one of `ids` [K] stands twice."""
+    """ValueError for no `ids` [K], or where one of them stands twice."""
+    if not len(ids):
+        raise ValueError(f"{name} has no ids: give at least one")
     ordered = ids.sort().values
     again = ordered[1:][ordered[1:] == ordered[:-1]]
     if len(again):

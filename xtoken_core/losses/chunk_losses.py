@@ -18,6 +18,7 @@ from xtoken_core.losses.checks import (
     require_same_device,
     require_student_chunks,
     require_student_size,
+    require_targets,
     require_together,
 )
 from xtoken_core.losses.chunks import Chunks
@@ -27,7 +28,7 @@ from xtoken_core.losses.fast.chunk_table import ChunkTable
 from xtoken_core.losses.fast.gold import Gold
 from xtoken_core.losses.fast.p_kl import PKL, ColumnEntries
 from xtoken_core.losses.form import Impl, Student, run, shape_of
-from xtoken_core.losses.settings import ChunkLossSettings, GoldSettings, LossSettings
+from xtoken_core.losses.settings import GoldSettings, KLSettings, LossSettings
 from xtoken_core.losses.sums import LossSums
 
 
@@ -37,7 +38,7 @@ def p_kl(
     chunks: Chunks,
     projection: ProjectionTensors,
     columns: torch.Tensor,
-    settings: ChunkLossSettings,
+    settings: KLSettings,
     impl: Impl = "fast",
 ) -> LossSums:
     """Summed over the counted chunks; TOP1_AGREEMENT over the usable ones, those of dropped samples included.
@@ -108,7 +109,7 @@ def alm(
     require_student_chunks(logits, chunks)
     require_together(student_logits=logits, targets=targets)
     require_chunk_rows("teacher_logprob", teacher_logprob, chunks.teacher)
-    require_ids("targets", targets[chunks.student.row], logits.shape[1], "student_logits")
+    require_targets(targets[chunks.student.row], logits.shape[1])
     return run(
         impl,
         student,

@@ -22,7 +22,9 @@ class ProjectionTensors:
         return type(self)(self.indices.to(device), self.weights.to(device))
 
     def require_fits(self, student_size: int, teacher_size: int) -> None:
-        """ValueError unless the student has an id for each row and the teacher all ids that are named."""
+        """ValueError without columns, or unless the student has an id for each row and the teacher all named ids."""
+        if not self.indices.shape[1]:
+            raise ValueError(f"the projection has the shape {list(self.indices.shape)}: give at least one column")
         if len(self.indices) > student_size:
             raise ValueError(
                 f"the projection has {len(self.indices)} rows, the student {student_size} ids: "

@@ -17,13 +17,15 @@ class Divergence:
     is that of on-policy distillation (GKD, arXiv:2306.13649).
 
     Raises:
-        ValueError: for a `beta` that is not between 0 and 1.
+        ValueError: for an unknown kind, or a `beta` that is not between 0 and 1.
     """
 
     kind: DivergenceKind = DivergenceKind.FORWARD
     beta: float = 0.5
 
     def __post_init__(self) -> None:
+        if self.kind not in tuple(DivergenceKind):
+            raise ValueError(f"kind is {self.kind!r}: give one of {', '.join(DivergenceKind)}")
         if not 0 < self.beta < 1:
             raise ValueError(f"beta is {self.beta}: give a number between 0 and 1, or the kind forward or reverse")
 
@@ -41,7 +43,11 @@ class Divergence:
 
 
 def kl(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Sum of exp(left) * (left - right) over the last dimension of log-probabilities; exp(-inf) adds nothing."""
-    present = left > -torch.inf
+    """Sum of exp(left) * (left - right) over the last dimension of log-probabilities.
+
+    What has no probability in the type of `left` adds nothing, however impossible it is on the right side.
+    """
+    probs = left.exp()
+    present = probs > 0
     difference = torch.where(present, left, 0.0) - torch.where(present, right, 0.0)
-    return (left.exp() * difference).sum(dim=-1)
+    return (probs * difference).sum(dim=-1)

@@ -70,15 +70,11 @@ def run(
 def _require_numbers(student: Student, teacher: Mapping[str, torch.Tensor]) -> None:
     for name, values in teacher.items():
         (require_finite if name.endswith("_logits") else require_no_nan)(name, values)
-    rows, columns = shape_of(student).shape
+    output = student if isinstance(student, Head) else Logits(student)
+    rows, columns = output.shape
     height = max(1, _BLOCK // columns)
     for first in range(0, rows, height):
-        block = student[first : first + height] if isinstance(student, torch.Tensor) else _block(student, first, height)
-        require_finite("student_logits", block.detach(), first)
-
-
-def _block(head: Head, first: int, height: int) -> torch.Tensor:
-    return head.logits(slice(first, min(first + height, head.shape[0])))
+        require_finite("student_logits", output.logits(slice(first, first + height)), first)
 
 
 def _logits(student: Student) -> torch.Tensor:

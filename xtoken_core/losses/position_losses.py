@@ -15,6 +15,7 @@ from xtoken_core.losses.checks import (
     require_different,
     require_ids,
     require_logits,
+    require_targets,
     require_together,
 )
 from xtoken_core.losses.fast.ce import CrossEntropy
@@ -32,7 +33,7 @@ def cross_entropy(student: Student, targets: torch.Tensor, impl: Impl = "fast") 
     """Nats of `targets` int [N], the token that follows each position; TOP1_AGREEMENT: it was the likeliest one."""
     logits = shape_of(student)
     require_together(student_logits=logits, targets=targets)
-    require_ids("targets", targets, logits.shape[1], "student_logits")
+    require_targets(targets, logits.shape[1])
     return run(
         impl,
         student,

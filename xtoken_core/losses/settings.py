@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
+from xtoken_core.loss_options import UNCOMMON_TOPK
 from xtoken_core.losses.divergence import Divergence
 
 
@@ -23,12 +24,9 @@ class LossSettings:
 
 @dataclass(frozen=True)
 class KLSettings(LossSettings):
-    """Losses that are a divergence of two distributions. They are multiplied by the temperature squared."""
+    """Losses that are a divergence of two distributions; all but prefix_kl have the temperature squared as factor."""
 
     divergence: Divergence = field(default_factory=Divergence)
-
-
-ChunkLossSettings = KLSettings
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class GoldSettings(KLSettings):
         ValueError: for less than one.
     """
 
-    uncommon_topk: int = 8192
+    uncommon_topk: int = UNCOMMON_TOPK
 
     def __post_init__(self) -> None:
         super().__post_init__()

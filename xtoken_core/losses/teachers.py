@@ -143,4 +143,7 @@ def averaged_logits(logits: Sequence[torch.Tensor], weights: Sequence[float]) ->
     if min(weights) < 0 or sum(weights) == 0:
         raise ValueError(f"the teachers' weights are {list(weights)}: give none below 0 and at least one above")
     shares = [(one, weight / sum(weights)) for one, weight in zip(logits, weights, strict=True) if weight]
-    return torch.stack([upcast(one) * share for one, share in shares]).sum(dim=0)
+    total = torch.zeros_like(upcast(logits[0]))
+    for one, share in shares:
+        total += upcast(one) * share
+    return total

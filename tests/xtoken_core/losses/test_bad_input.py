@@ -254,6 +254,20 @@ def test_a_row_needs_some_logit_above_minus_infinity_and_may_have_others() -> No
         require_finite("student_logits", logits)
 
 
+@EACH_FORM
+@pytest.mark.parametrize("kind", [DivergenceKind.FORWARD, DivergenceKind.REVERSE])
+def test_a_probability_that_underflows_counts_as_none(kind: DivergenceKind, impl: Impl) -> None:
+    """Its logarithm is finite, and on the other side the token is impossible."""
+    possible, impossible = torch.tensor([[0.0, 1.0, -200.0]]), torch.tensor([[0.0, 1.0, -torch.inf]])
+    forward = kind == DivergenceKind.FORWARD
+    student, teacher = (impossible, possible) if forward else (possible, impossible)
+    logits = student.clone().requires_grad_()
+    total = direct_kl(logits, teacher, None, KLSettings(divergence=Divergence(kind)), impl).loss.total
+    total.backward()
+    assert abs(total) < 1e-6
+    assert logits.grad.abs().max() < 1e-6
+
+
 META = torch.device("meta")
 REFUSED: dict[str, Callable[[], object]] = {
     "student_logits has the type torch.int64": lambda: p_kl(STUDENT.long(), TEACHER, chunks(), PROJECTION, COLUMNS, KL),
@@ -311,6 +325,12 @@ REFUSED: dict[str, Callable[[], object]] = {
     "temperature is 0: give a finite number above 0": lambda: KLSettings(0),
     "temperature is nan": lambda: GoldSettings(float("nan")),
     "uncommon_topk is 0": lambda: GoldSettings(uncommon_topk=0),
+    "targets has the shape .8, 1.: give one id for each row": lambda: cross_entropy(STUDENT, torch.zeros(8, 1).long()),
+    "columns has no ids: give at least one": lambda: direct_kl(STUDENT, TEACHER[:8], COLUMNS[:0], KL),
+    "the projection has the shape .5, 0.: give at least one column": lambda: common_tokens(
+        ProjectionTensors(torch.zeros(5, 0).long(), torch.zeros(5, 0)), STUDENT_SIZE, TEACHER_SIZE, threshold=None
+    ),
+    "kind is 'jensen': give one of forward, reverse, jsd": lambda: Divergence("jensen"),  # type: ignore[arg-type]
     "beta is 1.0: give a number between 0 and 1": lambda: Divergence(DivergenceKind.JSD, 1.0),
 }
 

@@ -178,3 +178,15 @@ def test_from_hidden_states_no_tensor_grows_with_the_positions(monkeypatch: pyte
     few, many = largest_tensor(2), largest_tensor(8)
     assert few == many
     assert many < 2 * ROWS * STUDENT_SIZE
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_norms_of_small_gradients_are_those_of_the_gradient_that_is_given(dtype: torch.dtype) -> None:
+    """Their squares would be zero in half precision."""
+    logits = random_logits(4, 20_000, seed=0).mul(0.01).to(dtype).requires_grad_()
+    teacher = random_logits(4, 20_000, seed=1).mul(0.01)
+    term = DirectKL(Positions.of(torch.arange(4)), teacher, None, 20_000, KLSettings())
+    found = compute(Logits(logits), [term], norms=True)
+    found.loss.backward()
+    assert found.gradient_norms is not None
+    torch.testing.assert_close(found.gradient_norms[0], logits.grad.double().norm().float(), rtol=1e-3, atol=0)

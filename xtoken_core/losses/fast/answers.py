@@ -138,7 +138,7 @@ class Cells:
         self._logits, self._rows = logits, rows
         is_whole = shard is None and logits.shape[1] >= len(cells.order)
         self._cells = cells if is_whole else cells.shard(0 if shard is None else shard.first, logits.shape[1])
-        self.value = cell_logmass(rows_of(logits, rows), self._cells, None if shard is None else shard.group)
+        self.value = log_sum_exp_over(cell_logmass(rows_of(logits, rows), self._cells), shard)
 
     def add_gradient(self, gradient: torch.Tensor, rows: slice, out: torch.Tensor) -> None:
         inside, wanted = _part(self._rows, rows, len(out))

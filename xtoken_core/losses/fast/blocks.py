@@ -181,7 +181,7 @@ class _Pass:
         for index, loss in losses.items():
             own = _gradients([loss], wanted, keep=True)  # what several losses ask for is kept for the next one
             rows.write_gradient(own[: len(rows.answers)], out)
-            self.squares[index] += out.square().sum(dtype=self.squares.dtype)
+            self.squares[index] += upcast(out).square().sum()
             gradients = tuple(map(_added, gradients, own))
         return gradients
 

@@ -1,7 +1,6 @@
 """logsumexp of logits over the cells of prefix_kl, a few rows at a time."""
 
 import torch
-import torch.distributed as dist
 
 from xtoken_core.losses.cell_batch import CellBatch
 from xtoken_core.losses.fast.cell_tiles import CellTiles, tiles_in_order
@@ -12,20 +11,17 @@ CPU_BLOCK = 2**20
 DEVICE_BLOCK = 2**25
 
 
-def cell_logmass(logits: torch.Tensor, cells: CellBatch, group: dist.ProcessGroup | None) -> torch.Tensor:
+def cell_logmass(logits: torch.Tensor, cells: CellBatch) -> torch.Tensor:
     """logsumexp of `logits` [n, columns] over the student ids of each cell, [n, M]; -inf for a cell without any.
 
     In float32, or float64 if the logits are. Each cell is shifted by its own largest logit, so that none underflows
     beside a likelier one. The columns are the ids of `cells`; columns beyond them have no part.
-
-    group: the ranks that hold a part of the vocabulary each, `cells` being the shard of it that `logits` are of. All of
-        them get the masses of the whole vocabulary from two collectives.
     """
     dtype = torch.promote_types(logits.dtype, torch.float32)
     logmass = logits.new_empty(len(cells), cells.columns, dtype=dtype)
     for first, last in _blocks(logits):
         logmass[first:last] = _logmass(upcast(logits[first:last]), cells.rows(first, last))
-    return logmass if group is None else _over_ranks(logmass, group)
+    return logmass
 
 
 def cell_gradient(logits: torch.Tensor, cells: CellBatch, logmass: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
@@ -74,13 +70,3 @@ def _gradient(logits: torch.Tensor, cells: CellBatch, logmass: torch.Tensor, gra
     values.sub_(shift[tiles.tile_cell, None]).exp_().mul_(factor[tiles.tile_cell, None])
     values[tiles.mixed] = single
     return values.view(len(cells), -1)
-
-
-def _over_ranks(logmass: torch.Tensor, group: dist.ProcessGroup) -> torch.Tensor:
-    """logsumexp over the ranks of `group`."""
-    largest = logmass.clone()
-    dist.all_reduce(largest, dist.ReduceOp.MAX, group)
-    shift = torch.where(largest == -torch.inf, 0.0, largest)
-    sums = (logmass - shift).exp_()
-    dist.all_reduce(sums, dist.ReduceOp.SUM, group)
-    return sums.log() + shift

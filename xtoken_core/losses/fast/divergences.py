@@ -68,8 +68,9 @@ class _ReverseKL(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         teacher, student = ctx.saved_tensors
-        slope = (student - teacher).add_(1).mul_(student.exp()).mul_(gradient[..., None])
-        return None, slope.masked_fill_((student == -torch.inf) | (gradient == 0)[..., None], 0.0)  # not inf * 0
+        probs = student.exp()
+        slope = (student - teacher).add_(1).mul_(probs).mul_(gradient[..., None])
+        return None, slope.masked_fill_((probs == 0) | (gradient == 0)[..., None], 0.0)  # not inf * 0
 
 
 def _weighted_sum(probs: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:

@@ -7,11 +7,13 @@ from xtoken_core.losses.fast.student import VocabularyShard
 
 
 def sum_over(values: torch.Tensor, shard: VocabularyShard) -> torch.Tensor:
+    """The sum of `values` over the ranks, written to them."""
     dist.all_reduce(values, group=shard.group)
     return values
 
 
 def max_over(values: torch.Tensor, shard: VocabularyShard | None) -> torch.Tensor:
+    """The maximum of `values` over the ranks, written to them; themselves without a shard."""
     if shard is not None:
         dist.all_reduce(values, dist.ReduceOp.MAX, group=shard.group)
     return values

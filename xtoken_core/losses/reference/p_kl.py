@@ -15,7 +15,7 @@ from xtoken_core.losses.chunks import Chunks
 from xtoken_core.losses.common import ProjectionTensors
 from xtoken_core.losses.measures import top1_agreement
 from xtoken_core.losses.precision import log_softmax, upcast
-from xtoken_core.losses.settings import ChunkLossSettings
+from xtoken_core.losses.settings import KLSettings
 from xtoken_core.losses.sums import LossSum, LossSums, Measure
 
 _EPSILON = 1e-10
@@ -27,7 +27,7 @@ def p_kl(
     chunks: Chunks,
     projection: ProjectionTensors,
     columns: torch.Tensor,
-    settings: ChunkLossSettings,
+    settings: KLSettings,
 ) -> LossSums:
     """See `losses.p_kl`."""
     student = _student_log_probs(student_logits, chunks, projection, columns, settings.temperature)
